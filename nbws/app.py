@@ -1,0 +1,789 @@
+"""App: the public API. It wires what the other modules know, and points at the table that is current."""
+
+from __future__ import annotations
+
+import difflib
+import hmac
+import itertools
+import logging
+import os
+import secrets
+import sys
+import threading
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads, path_parameters
+from nbws.binding import Bound, compile_handler
+from nbws.connection import Connection, Membership, Sent, offer_all
+from nbws.dispatch import HandlerError
+from nbws.endpoints import Endpoints
+from nbws.errors import DefinitionError, NbwsError
+from nbws.feed import Feed
+from nbws.fingerprint import fingerprint
+from nbws.handlers import (
+    WEBSOCKET,
+    Definition,
+    HandlerTable,
+    Hook,
+    HttpHandler,
+    Key,
+    Owner,
+    WsHandler,
+    changes,
+)
+from nbws.html import fragment
+from nbws.limits import Limits
+from nbws.options import Options
+from nbws.security import Policy, derive_token, new_ticket
+from nbws.state import State
+
+if TYPE_CHECKING:
+    from nbws.notebook.cells import CellRun
+    from nbws.notebook.kernel import Notebook
+    from nbws.notebook.preview import Preview
+    from nbws.server import Server
+
+__all__ = ["App"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
+TRACEBACKS_SHOWN = 20  #: of one version of one handler; what comes after is counted in `app.errors` alone
+
+_log = logging.getLogger("nbws")
+_apps: dict[tuple[str, ...], App] = {}
+_module_apps: weakref.WeakValueDictionary[tuple[str, ...], App] = weakref.WeakValueDictionary()
+_process_ticket = new_ticket()
+_numbers = itertools.count()
+
+# What FastHTML's constructor takes and this one has no use for: nothing is loaded from elsewhere.
+_NOT_NEEDED = frozenset(
+    """
+surreal htmx htmx4 canonical nb_hdrs key_fname sess_cls sess_path sess_domain pico live reload_attempts
+reload_interval max_part_size routes after
+""".split()
+)
+_OTHER_NAMES = {"sess_https_only": "https_only"}
+
+
+@dataclass
+class _Staged:
+    """What a running cell has defined on one app so far."""
+
+    definitions: dict[Key, Definition] = field(default_factory=dict)  #: not published yet
+    defined: set[Key] = field(default_factory=set)  #: published or not
+    options: Options | None = None
+    hooks_before: dict[tuple[Key, str], Any] = field(default_factory=dict)  #: what the hooks' names stood for
+
+
+class App:
+    """A websocket app. In a notebook its cells define it live; as a module it is an ASGI app.
+
+    `App(name=None)` run again in the same cell, or with the same name, is the same app: same port, connections and
+    handlers, with the new options where they can apply.
+
+    *title*, *hdrs*, *ftrs*, *htmlkw*, *bodykw*: the page around what handlers return. *exts*: htmx's extensions.
+    *secret_key* signs sessions; None derives it from the kernel, or makes one that ends with the process.
+    *host*, *port*: where it listens; a *port* of None is derived from the kernel (5001 in a script), and the next
+    one is taken where that is taken. *token*: the credential that clients need; None asks for one in a notebook
+    alone, True makes one. *allowed_hosts*, *allowed_origins*: who may ask beside loopback. *limits*: see `Limits`.
+    *before* holds functions, or `Beforeware`s, that run before HTTP handlers; *middleware* Starlette's; *debug*
+    shows tracebacks of HTTP handlers to clients.
+    """
+
+    state: State
+    _ready = False
+
+    def __new__(cls, name: str | None = None, **options: Any) -> App:
+        return _known_app(cls, name) or super().__new__(cls)
+
+    def __init__(self, name: str | None = None, **options: Any) -> None:
+        chosen = _options(options)
+        if self._ready:
+            self._stage_options(chosen)
+            return
+        self.name = name
+        self.state = State()
+        self.membership = Membership()
+        self.feed = Feed(self._feed_state)
+        self.options = chosen
+        self.table = HandlerTable()
+        self.errors: deque[HandlerError] = deque(maxlen=200)
+        self._lock = threading.RLock()
+        self._connections: dict[str, Connection] = {}
+        self._number = next(_numbers)
+        self._identity: tuple[str, ...] | None = None
+        self._asgi = AsgiApp(self)
+        self._threads = Threads(lambda: self.limits.threads)
+        self._server: Server | None = None
+        self._last_port: int | None = None
+        self._random_key = secrets.token_hex(32)
+        self._parents: dict[Key, Any] = {}
+        self._shown: Counter[tuple[Key, int | None]] = Counter()
+        self._problems: set[tuple[Key, str]] = set()
+        self._policies: dict[int, tuple[Options, Policy]] = {}
+        self._befores: tuple[Any, list[tuple[Bound, tuple[str, ...]]]] = (None, [])
+        self._starting: HandlerTable | None = None
+        self._notebook = _notebook()
+        _remember(self, name)
+        if self._notebook is not None:
+            self._notebook.cells.listen(self)
+        self._ready = True
+
+    # -- defining
+
+    def ws(
+        self,
+        path: str,
+        conn: Callable[..., Any] | None = None,
+        disconn: Callable[..., Any] | None = None,
+        name: str | None = None,
+    ) -> Callable[[F], F]:
+        """A websocket endpoint: the decorated function handles each message that comes to *path*.
+
+        *conn* and *disconn* run when a client has connected and when it has gone. Run again, the definition is
+        swapped under the connections that are open. Raises DefinitionError for what cannot work, and then leaves
+        the working one alone.
+        """
+        parameters = path_parameters(path)
+
+        def define(fn: F) -> F:
+            message = self._compile(fn, parameters)
+            hooks = {
+                kind: Hook(self._compile(hook, parameters), late=_is_global(hook))
+                for kind, hook in (("conn", conn), ("disconn", disconn))
+                if hook is not None
+            }
+            key = Key(WEBSOCKET, path)
+            self._define(Definition(key, WsHandler(message, hooks), _ws_fingerprint(fn, hooks)))
+            _mark_routed(fn, path)
+            return fn
+
+        return define
+
+    def route(
+        self,
+        path: str | Callable[..., Any] | None = None,
+        methods: str | Sequence[str] | None = None,
+        name: str | None = None,
+        include_in_schema: bool = True,
+    ) -> Any:
+        """An HTTP route. `@app.route` alone takes the path from the function's name, `index` being `/`.
+
+        A function named after a method (`get`, `post`) answers that one; any other answers GET and POST, or
+        *methods*.
+        """
+
+        def define(fn: F, path: str | None = None) -> F:
+            own_name = getattr(fn, "__name__", type(fn).__name__)
+            at = path or ("/" if own_name == "index" else f"/{own_name}")
+            chosen = methods or ((own_name,) if own_name in METHODS else ("get", "post"))
+            bound = self._compile(fn, path_parameters(at), _NO_WEBSOCKET)
+            handler = HttpHandler(bound, name or own_name, include_in_schema)
+            for method in (chosen,) if isinstance(chosen, str) else chosen:
+                self._define(Definition(Key(method.upper(), at), handler, fingerprint(fn)))
+            _mark_routed(fn, at)
+            return fn
+
+        if callable(path):
+            return define(path)
+        return lambda fn: define(fn, path)
+
+    def get(self, path: Any = None, **options: Any) -> Any:
+        """`route` for GET alone; `post`, `put`, `delete`, `patch`, `head` and `options` likewise."""
+        return self.route(path, "get", **options)
+
+    def post(self, path: Any = None, **options: Any) -> Any:
+        return self.route(path, "post", **options)
+
+    def put(self, path: Any = None, **options: Any) -> Any:
+        return self.route(path, "put", **options)
+
+    def delete(self, path: Any = None, **options: Any) -> Any:
+        return self.route(path, "delete", **options)
+
+    def patch(self, path: Any = None, **options: Any) -> Any:
+        return self.route(path, "patch", **options)
+
+    def mount(self, path: str, app: Any, name: str | None = None) -> None:
+        """Serve any ASGI *app* under *path*, such as Starlette's StaticFiles. Mounting again replaces it."""
+        at = path.rstrip("/")
+        if at:
+            path_parameters(at)
+        self._define(Definition(Key("MOUNT", at), (app, name), id(app)))
+
+    def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
+        """Put an ASGI middleware around the routes. The same class added again replaces the one before."""
+        from starlette.middleware import Middleware
+
+        middleware = Middleware(middleware_class, *args, **kwargs)
+        self._define(Definition(Key("MIDDLEWARE", _full_name(middleware_class)), middleware, id(middleware)))
+
+    def exception_handler(self, what: int | type[Exception]) -> Callable[[F], F]:
+        """Answer HTTP errors of this status or class with what the decorated function of (request, exc) returns."""
+
+        def define(fn: F) -> F:
+            self._define(Definition(Key("EXCEPTION", str(what)), (what, fn), fingerprint(fn)))
+            return fn
+
+        return define
+
+    def on_event(self, event: str) -> Callable[[F], F]:
+        """Run the decorated function when the server starts ("startup") or stops ("shutdown")."""
+        if event not in ("startup", "shutdown"):
+            raise DefinitionError(f"{event!r} is no event; there is 'startup' and 'shutdown'")
+
+        def define(fn: F) -> F:
+            self._define(Definition(Key(event.upper(), _full_name(fn)), fn, fingerprint(fn)))
+            return fn
+
+        return define
+
+    def publish(self) -> None:
+        """Make what this cell has defined so far live now, before the cell has ended. Retires nothing yet."""
+        run = self._run()
+        if run is None:
+            return
+        staged = self._staged(run)
+        renamed = self._hooks_named_anew(staged)
+        definitions, staged.definitions = [*renamed, *staged.definitions.values()], {}
+        options, staged.options = staged.options, None
+        for definition in renamed:
+            staged.hooks_before.update(_hooks_now(definition.key, definition.target))
+        self._publish(definitions, options=options)
+
+    # -- running
+
+    def start(self) -> App:
+        """Serve, in a thread of its own, and print a link that opens the app. Does nothing where it serves already.
+
+        What this cell has defined so far is published then. Raises PortTakenError or ServerStartError; the app is
+        then as it was.
+        """
+        self._start()
+        self._print_link()
+        return self
+
+    def stop(self) -> None:
+        """Stop serving: connections are closed with 1012, after which clients come back. Returns within 6 s."""
+        server = self._server
+        if server is not None:
+            self.feed.close()
+            server.stop()
+            self._server = None
+
+    def run(self) -> None:
+        """Serve in this thread until Ctrl+C. For scripts; see `serve`."""
+        server = self._new_server()
+        self._server, self._last_port = server, server.port
+        self._print_link()
+        try:
+            server.block()
+        finally:
+            self._server = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._server is not None and self._server.is_running
+
+    @property
+    def port(self) -> int | None:
+        """The port that it listens on; None before it was started."""
+        return self._server.port if self._server is not None else None
+
+    @property
+    def url(self) -> str:
+        """Such as `http://127.0.0.1:20123`. Raises NbwsError before the app was started."""
+        if self._server is None:
+            raise NbwsError("the app has no address yet; app.start() gives it one")
+        host = self.options.host
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+        return f"http://{host}:{self._server.port}"
+
+    @property
+    def token(self) -> str | None:
+        """The credential that a client needs, as `?token=`; None where none is asked for, as in a script."""
+        asked = self.options.token
+        if isinstance(asked, str):
+            return asked
+        key = self._notebook.session_key if self._notebook is not None else None
+        if asked is False or (asked is None and key is None):
+            return None
+        return derive_token(key or self._random_key.encode())
+
+    def preview(self, path: str = "/", height: int | None = None, transport: str = "auto") -> Preview:
+        """The page at *path* in an IFrame, as high as its content or *height* pixels. Starts the app and publishes.
+
+        *transport* says how the frame reaches the app: "auto" and "direct" go to its port.
+        """
+        if transport not in ("auto", "direct"):
+            raise ValueError(f"transport={transport!r} is not there; 'auto' and 'direct' go to the app's port")
+        if not path.startswith("/"):
+            raise ValueError(f"{path!r} is no path; it starts with '/'")
+        from nbws.notebook.preview import Preview
+
+        self._start()
+        return Preview(self.url, path, _process_ticket if self.token is not None else None, height)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        if self._notebook is None or self._notebook.session_key is None:
+            return {"text/plain": repr(self)}
+        try:
+            return self.preview()._repr_mimebundle_()
+        except BaseException:
+            # IPython shows the error and then calls the cell a success (IPython 9, DisplayFormatter).
+            run = self._run()
+            if run is not None:
+                run.failed = True
+            raise
+
+    def __repr__(self) -> str:
+        where = f"at {self.url}" if self.is_running else "not started"
+        return f"<App {self.name + ' ' if self.name else ''}{where}, {len(self.endpoints)} endpoints>"
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI."""
+        await self._asgi(scope, receive, send)
+
+    # -- looking and sending
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """What is live, by path: `app.endpoints["/chat/{room}"].version`. Renders as a table."""
+        return Endpoints(lambda: self.table, lambda: self.connections)
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """The websocket connections that are open, oldest first."""
+        return tuple(self._connections.values())
+
+    @property
+    def rooms(self) -> Mapping[str, RoomView]:
+        """Room name -> what is in it: `app.rooms["lobby"].members`."""
+        return {room: RoomView(self.membership.rooms.members(room)) for room in self.membership.rooms}
+
+    @property
+    def routes(self) -> list[Any]:
+        """The Starlette routes of what is live."""
+        return self._asgi.router.routes
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+        """The path of the route whose function is named *name*."""
+        return self._asgi.router.url_path_for(name, **path_params)
+
+    def broadcast(
+        self, content: Any, room: str | None = None, exclude: Connection | Iterable[Connection] | None = None
+    ) -> Sent:
+        """Queue *content* for every connection, or for those in *room*, but not for *exclude*.
+
+        Rendered once. Callable from a cell and from any thread; never waits for a peer.
+        """
+        self._publish_if_staged()
+        html, problems = fragment(content)
+        members = self.connections if room is None else self.membership.rooms.members(room)
+        excluded = {exclude.id} if isinstance(exclude, Connection) else {c.id for c in exclude or ()}
+        receivers = [c for c in members if c.id not in excluded]
+        for problem in problems:
+            for connection in receivers[:1]:
+                self.on_problem(connection, problem)
+        if html:
+            offer_all(receivers, html)
+        return Sent()
+
+    # -- what the ASGI side asks
+
+    @property
+    def limits(self) -> Limits:
+        return self.options.limits
+
+    @property
+    def in_notebook(self) -> bool:
+        """Whether it runs in a Jupyter kernel."""
+        return self._notebook is not None and self._notebook.session_key is not None
+
+    @property
+    def secret_key(self) -> str:
+        """What signs sessions."""
+        if self.options.secret_key is not None:
+            return self.options.secret_key
+        key = self._notebook.session_key if self._notebook is not None else None
+        return hmac.new(key, b"nbws session", "sha256").hexdigest() if key else self._random_key
+
+    @property
+    def startup_table(self) -> HandlerTable:
+        """The table whose startup functions the server runs: with what the starting cell has staged."""
+        return self._starting or self.table
+
+    def policy(self, port: int) -> Policy:
+        """Whom a server on *port* lets in."""
+        known = self._policies.get(port)
+        if known is None or known[0] is not self.options:
+            options, token = self.options, self.token
+            policy = Policy(
+                allowed_hosts=frozenset(h.lower() for h in options.allowed_hosts),
+                allowed_origins=frozenset(options.allowed_origins),
+                token=token,
+                ticket=_process_ticket if token is not None else None,
+                cookie=f"nbws-{port}",
+            )
+            known = self._policies[port] = (options, policy)
+        return known[1]
+
+    def bound_before(self) -> list[tuple[Bound, tuple[str, ...]]]:
+        """The `before` functions with the paths that each skips."""
+        made_of, bound = self._befores
+        if made_of is not self.options.before:
+            wares = [b if isinstance(b, Beforeware) else Beforeware(b) for b in self.options.before]
+            bound = [(self._compile(ware.f, (), _NO_WEBSOCKET), ware.skip) for ware in wares]
+            self._befores = (self.options.before, bound)
+        return bound
+
+    def hook(self, key: Key, name: str) -> Bound | None:
+        """The `conn` or `disconn` function of *key*, as it is now; of its last version where it is retired."""
+        if self._notebook is None:  # no cells, whose end would take up a function that was defined anew
+            self._publish(self._hooks_named_anew(_Staged()))
+        entry = self.table.get(key)
+        hook = entry.definition.target.hooks.get(name) if entry is not None else None
+        return hook.bound if hook is not None else None
+
+    def admit(self, connection: Connection) -> bool:
+        """Whether there is room for one more; then it is counted."""
+        if len(self._connections) >= self.limits.connections:
+            return False
+        self._connections[connection.id] = connection
+        if self._is_gone(connection.key):
+            connection.park(self.limits.park_seconds, partial(self._is_gone, connection.key))
+        return True
+
+    def forget(self, connection: Connection) -> None:
+        self._connections.pop(connection.id, None)
+
+    async def in_thread(self, function: Callable[[], Any]) -> Any:
+        return await self._threads.run(function)
+
+    def report(self, error: HandlerError) -> None:
+        """Show *error* where the author looks. Callable from any thread."""
+        self.errors.append(error)
+        self.feed.changed()
+        shown = (error.key, error.version)
+        self._shown[shown] += 1
+        if self._shown[shown] > TRACEBACKS_SHOWN:
+            return
+        text = f"{error.title}\n  message: {error.message}\n{error.traceback}"
+        if self._shown[shown] == TRACEBACKS_SHOWN:
+            text += "(more of them are in app.errors, and not shown)\n"
+        self._tell(error.key, text, logging.ERROR)
+
+    def on_problem(self, connection: Connection, problem: str) -> None:
+        """Warn the author, once, of something that the browser will not show."""
+        known = (connection.key, problem)
+        if known not in self._problems and len(self._problems) < 1000:
+            self._problems.add(known)
+            self._tell(connection.key, f"nbws warning: {connection.key.path}: {problem}\n", logging.WARNING)
+
+    # -- cells
+
+    def cell_begins(self, run: CellRun) -> None:
+        before: dict[tuple[Key, str], Any] = {}
+        for key, entry in self.table.live(WEBSOCKET):
+            before |= _hooks_now(key, entry.definition.target)
+        run.memory[id(self)] = _Staged(hooks_before=before)
+        if run.cell is not None and self._notebook is not None:
+            for key in self.table.owned_by(Owner("cell", run.cell)):
+                self._parents[key] = self._notebook.parent()
+
+    def cell_ends(self, run: CellRun, succeeded: bool) -> None:
+        staged: _Staged | None = run.memory.pop(id(self), None)
+        if not succeeded or staged is None:
+            return
+        try:
+            renamed = self._hooks_named_anew(staged)
+        except DefinitionError as exc:
+            print(f"{exc}\nThe hook that it was to replace stays.", file=sys.stderr)
+            renamed = []
+        gone: Iterable[Key] = ()
+        if run.cell is not None:
+            gone = self.table.owned_by(Owner("cell", run.cell)) - staged.defined
+        self._publish([*renamed, *staged.definitions.values()], gone, staged.options)
+
+    def _run(self) -> CellRun | None:
+        """The cell run that the calling code belongs to, where what it defines is staged."""
+        return self._notebook.cells.current() if self._notebook is not None else None
+
+    def _staged(self, run: CellRun) -> _Staged:
+        staged: _Staged = run.memory.setdefault(id(self), _Staged())
+        return staged
+
+    def _define(self, definition: Definition) -> None:
+        run = self._run()
+        if run is None:
+            self._publish([definition])
+            return
+        assert self._notebook is not None
+        self._parents[definition.key] = self._notebook.parent()
+        module = self._notebook.imported_by_caller()
+        if module is not None:
+            # Running the cell again does not run the module again: what it defines must not wait for the cell.
+            self._publish([replace(definition, owner=Owner("module", module))])
+            return
+        owner = Owner("cell", run.cell) if run.cell is not None else None
+        staged = self._staged(run)
+        staged.definitions[definition.key] = replace(definition, owner=owner)
+        staged.defined.add(definition.key)
+
+    def _stage_options(self, options: Options) -> None:
+        run = self._run()
+        if run is None:
+            self._publish([], options=options)
+        else:
+            self._staged(run).options = options
+
+    def _publish_if_staged(self) -> None:
+        run = self._run()
+        if run is not None and (self._staged(run).definitions or self._staged(run).options):
+            self.publish()
+
+    def _publish(
+        self, definitions: Sequence[Definition], retire: Iterable[Key] = (), options: Options | None = None
+    ) -> None:
+        """Point at the next table. The one place where what is live changes."""
+        if not definitions and not retire and options is None:
+            return
+        with self._lock:
+            old = self.table
+            self.table = new = old.publish(definitions, retire)
+            if options is not None:
+                self.options = options
+        if options is not None and self.is_running and options.port not in (None, 0, self.port):
+            print(f"The app stays on port {self.port}; app.stop() and app.start() move it to {options.port}.")
+        for change in changes(old, new):
+            for connection in self.connections:
+                if connection.key != change.key:
+                    continue
+                if change.after is None:
+                    connection.park(self.limits.park_seconds, partial(self._is_gone, change.key))
+                elif change.before is None:
+                    connection.unpark()
+        self.feed.changed()
+
+    def _hooks_named_anew(self, staged: _Staged) -> list[Definition]:
+        """The definitions one of whose hooks has been defined anew, under the same name, since the cell began."""
+        live = {key: entry.definition for key, entry in self.table.live(WEBSOCKET)}
+        result = []
+        for key, definition in {**live, **staged.definitions}.items():
+            if not isinstance(definition.target, WsHandler):
+                continue
+            is_staged = key in staged.definitions
+            hooks = dict(definition.target.hooks)
+            for name, hook in definition.target.hooks.items():
+                now = hook.now()
+                if now is hook.bound.fn or (not is_staged and now is staged.hooks_before.get((key, name))):
+                    continue
+                hooks[name] = Hook(self._compile(now, path_parameters(key.path)), late=_is_global(now))
+            if any(hooks[name] is not hook for name, hook in definition.target.hooks.items()):
+                handler = WsHandler(definition.target.message, hooks)
+                anew = replace(definition, target=handler, fingerprint=_ws_fingerprint(handler.message.fn, hooks))
+                if is_staged:
+                    staged.definitions[key] = anew
+                else:
+                    result.append(anew)
+        return result
+
+    def _is_gone(self, key: Key) -> bool:
+        entry = self.table.get(key)
+        return entry is None or entry.retired
+
+    # -- inside
+
+    def _compile(
+        self, fn: Callable[..., Any], parameters: Iterable[str], refused: Mapping[str, str] | None = None
+    ) -> Bound:
+        return compile_handler(
+            fn, path_params=frozenset(parameters), types_by_name={App: "app", **INJECTED}, refused=refused
+        )
+
+    def _start(self) -> None:
+        with self._lock:
+            if not self.is_running:
+                run = self._run()
+                staged = list(self._staged(run).definitions.values()) if run is not None else []
+                self._starting = self.table.publish(staged)
+                try:
+                    server = self._new_server()
+                    server.start()
+                finally:
+                    self._starting = None
+                self._server, self._last_port = server, server.port
+        self._publish_if_staged()
+
+    def _new_server(self) -> Server:
+        from nbws.server import Server, bind
+
+        options = self._options_to_be()
+        port, exact = self._preferred_port(options)
+        return Server(
+            self,
+            bind(options.host, port, exact=exact),
+            limits=options.limits,
+            startup_error=lambda: self._asgi.startup_error,
+            on_stop=self.feed.close,
+        )
+
+    def _options_to_be(self) -> Options:
+        run = self._run()
+        return (self._staged(run).options if run is not None else None) or self.options
+
+    def _preferred_port(self, options: Options) -> tuple[int, bool]:
+        """(port, whether it must be that one)."""
+        if options.port is not None:
+            return options.port, True
+        if self._last_port is not None:
+            return self._last_port, False
+        key = self._notebook.session_key if self._notebook is not None else None
+        if key is not None:
+            # Below the ports that systems hand out to outgoing connections (Linux: 32768 and up).
+            identity = "/".join(self._identity or ("app", str(self._number)))
+            digest = hmac.new(key, b"nbws port " + identity.encode(), "sha256").digest()
+            return 20000 + int.from_bytes(digest[:4], "big") % 12000, False
+        if os.environ.get("PORT"):
+            return int(os.environ["PORT"]), True
+        return 5001, False
+
+    def _print_link(self) -> None:
+        if self._notebook is None or not self.in_notebook:
+            address = self.url.replace("//127.0.0.1", "//localhost")
+            query = f"/?token={self.token}" if self.token is not None else ""
+            print(f"nbws: {address}{query} (Ctrl+C stops it)" if self._notebook is None else f"nbws: {address}{query}")
+            return
+        from nbws.notebook.preview import Preview
+
+        page = Preview(self.url, "/", _process_ticket if self.token is not None else None, None)
+        self._notebook.show(page.link())
+
+    def _feed_state(self) -> dict[str, Any]:
+        versions = [
+            {"method": key.method, "path": key.path, "version": entry.version}
+            for key, entry in self.table.live()
+            if isinstance(entry.definition.target, WsHandler | HttpHandler)
+        ]
+        latest = list(self.errors)[-3:]
+        errors = [{"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback} for e in latest]
+        return {"endpoints": versions, "errors": errors, "error_count": len(self.errors)}
+
+    def _tell(self, key: Key, text: str, level: int) -> None:
+        if self._notebook is None:
+            _log.log(level, text.rstrip())
+        else:
+            self._notebook.under(self._parents.get(key), lambda: print(text, file=sys.stderr, end=""))
+
+
+@dataclass(frozen=True)
+class RoomView:
+    """The connections that were in a room, in the order in which they joined."""
+
+    members: tuple[Connection, ...]
+
+
+_NO_WEBSOCKET = {
+    "send": "sends over a websocket, and this is an HTTP handler; return what is to be shown",
+    "ws": "is a websocket, and this is an HTTP handler; take `request`",
+}
+
+
+def _notebook() -> Notebook | None:
+    if "IPython" not in sys.modules:
+        return None
+    from nbws.notebook.kernel import Notebook
+
+    return Notebook.here()
+
+
+def _identity_of_new_app(name: str | None, *, counts: bool) -> tuple[str, ...] | None:
+    """What an app made by the calling code is known by; None where it is a new one each time."""
+    notebook = _notebook()
+    module = notebook.imported_by_caller() if notebook is not None else _calling_module()
+    if name is not None:
+        return ("module", module, name) if module is not None else ("name", name)
+    run = notebook.cells.current() if notebook is not None else None
+    if run is None or run.cell is None or module is not None:
+        return None
+    if counts:
+        run.apps_made += 1
+    return ("cell", run.cell, str(run.apps_made))
+
+
+def _known_app(cls: type[App], name: str | None) -> App | None:
+    identity = _identity_of_new_app(name, counts=True)
+    if identity is None:
+        return None
+    known = _module_apps.get(identity) if identity[0] == "module" else _apps.get(identity)
+    return known if type(known) is cls else None
+
+
+def _remember(app: App, name: str | None) -> None:
+    app._identity = identity = _identity_of_new_app(name, counts=False)
+    if identity is not None:
+        (_module_apps if identity[0] == "module" else _apps)[identity] = app
+
+
+def _calling_module() -> str:
+    frame = sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "nbws":
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", "__main__"))
+
+
+def _options(given: dict[str, Any]) -> Options:
+    known = {f.name for f in fields(Options)}
+    chosen = {}
+    for name, value in given.items():
+        option = _OTHER_NAMES.get(name, name)
+        if option in known:
+            if value is not None or option in (
+                "port",
+                "token",
+                "secret_key",
+                "max_age",
+                "body_wrap",
+                "lifespan",
+            ):
+                chosen[option] = value
+        elif option not in _NOT_NEEDED and not (option == "backplane" and value is None):
+            close = difflib.get_close_matches(option, known, 1)
+            meant = f"; did you mean {close[0]}=?" if close else "; an attribute of <body> goes into bodykw={...}"
+            raise DefinitionError(f"App has no option {name!r}{meant}")
+    return Options(**chosen)
+
+
+def _ws_fingerprint(fn: Callable[..., Any], hooks: Mapping[str, Hook]) -> Any:
+    return (
+        fingerprint(fn),
+        tuple((name, fingerprint(hook.bound.fn)) for name, hook in sorted(hooks.items())),
+    )
+
+
+def _hooks_now(key: Key, handler: WsHandler) -> dict[tuple[Key, str], Any]:
+    return {(key, name): hook.now() for name, hook in handler.hooks.items()}
+
+
+def _is_global(fn: Any) -> bool:
+    """Whether *fn* is what its module's global of its own name stands for, so that the name can be asked again."""
+    own_globals = getattr(fn, "__globals__", None)
+    return own_globals is not None and own_globals.get(getattr(fn, "__name__", None)) is fn
+
+
+def _full_name(thing: Any) -> str:
+    return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+
+
+def _mark_routed(fn: Any, path: str) -> None:
+    """Lets a routed function stand for its path: `A("rooms", href=rooms)`."""
+    try:
+        fn.route_path = path
+    except (AttributeError, TypeError):  # a bound method, a builtin
+        pass

@@ -1,0 +1,519 @@
+"""The app as ASGI: the gate in front of everything, the routes of the current table, the read loop of a websocket.
+
+With `server`, `responses` and `common` the only importer of Starlette and uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import re
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+import anyio
+import anyio.to_thread
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute, compile_path
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from nbws.binding import Bound, Call
+from nbws.connection import Connection, Membership
+from nbws.dispatch import Desk, HandlerError, Worker, run_handler
+from nbws.errors import DefinitionError, MessageError
+from nbws.feed import Feed
+from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
+from nbws.messages import NOTHING
+from nbws.messages import Message as Fields
+from nbws.options import Options
+from nbws.page import STATIC, notice
+from nbws.responses import respond
+from nbws.security import (
+    TICKET,
+    Asked,
+    Policy,
+    Verdict,
+    framed_cookies,
+    judge,
+    own_cookies,
+    read_cookies,
+    without_credentials,
+)
+
+__all__ = ["INJECTED", "AsgiApp", "Beforeware", "Threads", "path_parameters"]
+
+INJECTED: dict[type, str] = {Connection: "ws", WebSocket: "ws", Request: "request", HTTPConnection: "request"}
+"""Types that stand for a reserved name in a handler's signature."""
+
+_BODY_METHODS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+_PARAMETER = re.compile(r"{([a-zA-Z_][a-zA-Z0-9_]*)(:[a-zA-Z_][a-zA-Z0-9_]*)?}")
+_FEED_PATH = "/_nbws/feed"
+
+
+def path_parameters(path: str) -> frozenset[str]:
+    """The names in *path*, such as room in `/chat/{room}`. Raises DefinitionError for what is no path."""
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise DefinitionError(f"{path!r} is no path; it starts with '/', such as '/ws' or '/chat/{{room}}'")
+    if re.search(r"[{}\s?#]", _PARAMETER.sub("", path)):
+        raise DefinitionError(f"the path {path!r} does not parse; a parameter is {{name}} or {{name:int}}")
+    try:
+        _, _, convertors = compile_path(path)
+    except (AssertionError, ValueError) as exc:
+        raise DefinitionError(f"the path {path!r} does not parse: {exc}") from None
+    return frozenset(convertors)
+
+
+class Beforeware:
+    """A function that runs before HTTP handlers, and answers in their place where it returns something.
+
+    *skip* holds regular expressions of whole paths that it is not asked about.
+    """
+
+    def __init__(self, f: Callable[..., Any], skip: Iterable[str] = ()) -> None:
+        self.f, self.skip = f, tuple(skip)
+
+
+class Threads:
+    """The worker threads of an app's `def` handlers."""
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+        self._limiters: weakref.WeakKeyDictionary[Any, anyio.CapacityLimiter] = weakref.WeakKeyDictionary()
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        """What *function* returns, run in a worker thread. A cancelled caller does not wait for it."""
+        loop = asyncio.get_running_loop()
+        limiter = self._limiters.get(loop)
+        if limiter is None or limiter.total_tokens != self._limit():
+            limiter = self._limiters[loop] = anyio.CapacityLimiter(self._limit())
+        return await anyio.to_thread.run_sync(function, limiter=limiter, abandon_on_cancel=True)
+
+
+class AppDesk(Desk, Protocol):
+    """What the ASGI side needs of an App."""
+
+    membership: Membership
+    feed: Feed
+
+    @property
+    def options(self) -> Options: ...
+    @property
+    def secret_key(self) -> str: ...
+    @property
+    def in_notebook(self) -> bool: ...
+    @property
+    def startup_table(self) -> HandlerTable: ...
+    def policy(self, port: int) -> Policy: ...
+    def bound_before(self) -> Iterable[tuple[Bound, tuple[str, ...]]]: ...
+    def admit(self, connection: Connection) -> bool: ...
+    def forget(self, connection: Connection) -> None: ...
+    def on_problem(self, connection: Connection, problem: str) -> None: ...
+
+
+class AsgiApp:
+    """The ASGI callable of an App. Serves the table that is current when a request or a message arrives."""
+
+    def __init__(self, desk: AppDesk) -> None:
+        self._desk = desk
+        self._routed: tuple[HandlerTable | None, Router] = (None, Router())
+        self._stacked: tuple[Any, Any, ASGIApp] = (None, None, self._route)
+        self.startup_error: BaseException | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] in ("http", "websocket"):
+            await self._gate(scope, receive, send)
+
+    # -- the gate
+
+    async def _gate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        cookies = "; ".join(v.decode("latin-1") for n, v in scope["headers"] if n == b"cookie")
+        server, port = scope.get("server") or ("", None)
+        policy = self._desk.policy(port or 0)
+        query = {name: values[-1] for name, values in _query(scope).items()}
+        asked = Asked(
+            host=headers.get(b"host"),
+            origin=headers.get(b"origin"),
+            query=query,
+            cookies=read_cookies(cookies),
+            # A socket's own address is numeric; a test client's is the name that it was given.
+            in_process=server == "testserver",
+        )
+        verdict = judge(policy, asked)
+        if verdict is not Verdict.PASS:
+            await _refuse(verdict, asked, scope, receive, send)
+            return
+        came_with_token = query.get("token") is not None and query["token"] == policy.token
+        scope = {
+            **scope,
+            "app": self._desk,
+            "query_string": without_credentials(scope.get("query_string", b""), policy.token),
+            "nbws.token_in_url": came_with_token,
+        }
+        if policy.token is not None and self._desk.in_notebook:
+            prefix = f"{policy.cookie}-"
+            own = own_cookies(cookies, prefix)
+            scope["headers"] = [(n, v) for n, v in scope["headers"] if n != b"cookie"]
+            if own:
+                scope["headers"].append((b"cookie", own.encode("latin-1")))
+            send = _with_framed_cookies(send, prefix)
+        if policy.token is not None and (came_with_token or TICKET in query):
+            send = _with_credential(send, f"{policy.cookie}={policy.token}; Path=/; HttpOnly")
+        await self._stack()(scope, receive, send)
+
+    # -- routing
+
+    def _stack(self) -> ASGIApp:
+        """Session, the author's middleware and error pages around the routes; made anew where they changed."""
+        table, options = self._desk.table, self._desk.options
+        looked_at, made_of, stack = self._stacked
+        if looked_at is table and made_of[0] is options:
+            return stack
+        added = tuple(entry.definition.target for _, entry in table.live("MIDDLEWARE"))
+        handlers = dict(options.exception_handlers)
+        handlers.update(entry.definition.target for _, entry in table.live("EXCEPTION"))
+        makes = (options, added, tuple(handlers.items()))
+        if made_of != makes:
+            stack = self._new_stack(options, added, handlers)
+        self._stacked = (table, makes, stack)
+        return stack
+
+    def _new_stack(
+        self, options: Options, added: Iterable[Middleware], handlers: Mapping[Any, Callable[..., Any]]
+    ) -> ASGIApp:
+        session = Middleware(
+            SessionMiddleware,
+            secret_key=self._desk.secret_key,
+            session_cookie=options.session_cookie,
+            max_age=options.max_age,
+            same_site=options.same_site,
+            https_only=options.https_only,
+        )
+        server_error = next((handlers[k] for k in (500, Exception) if k in handlers), None)
+        by_kind = {k: _exception_handler(h) for k, h in handlers.items() if k not in (500, Exception)}
+        stack: ASGIApp = ExceptionMiddleware(self._route, handlers=by_kind, debug=options.debug)
+        for middleware in reversed((session, *added, *options.middleware)):
+            stack = middleware.cls(stack, *middleware.args, **middleware.kwargs)
+        handler = _exception_handler(server_error) if server_error else None
+        return ServerErrorMiddleware(stack, handler=handler, debug=options.debug)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.router(scope, receive, send)
+
+    @property
+    def router(self) -> Router:
+        """The routes of the current table."""
+        table = self._desk.table
+        routed, router = self._routed
+        if routed is not table:
+            router = Router(routes=list(self._routes(table)))
+            self._routed = (table, router)
+        return router
+
+    def _routes(self, table: HandlerTable) -> Iterable[BaseRoute]:
+        yield Mount(STATIC, StaticFiles(directory=Path(__file__).parent / "static"), name="nbws-static")
+        yield Route(_FEED_PATH, self._feed)
+        routes = [_Placed(key.path, self._endpoint(key, entry)) for key, entry in table.live() if _is_route(key)]
+        # In a notebook the order of definition is the order in which cells happened to run, so what is more
+        # specific goes first, whatever came first.
+        yield from (placed.route for placed in sorted(routes, key=lambda placed: placed.rank))
+
+    def _endpoint(self, key: Key, entry: Entry) -> BaseRoute:
+        target = entry.definition.target
+        if key.method == WEBSOCKET:
+            return WebSocketRoute(key.path, _WsEndpoint(self._desk, key), name=target.message.name)
+        if key.method == "MOUNT":
+            app, name = target
+            return Mount(key.path, app=app, name=name)
+        handler: HttpHandler = target
+        return Route(
+            key.path,
+            _HttpEndpoint(self._desk, key, entry, handler.bound),
+            methods=[key.method],
+            name=handler.name,
+            include_in_schema=handler.include_in_schema,
+        )
+
+    async def _feed(self, request: Request) -> Response:
+        if not self._desk.in_notebook:
+            raise HTTPException(404)
+        return StreamingResponse(
+            self._desk.feed.events(), media_type="text/event-stream", headers={"cache-control": "no-store"}
+        )
+
+    # -- startup and shutdown
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        self.startup_error = None
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await self._start_up(stack)
+            except BaseException as exc:
+                self.startup_error = exc
+                await send({"type": "lifespan.startup.failed", "message": f"{type(exc).__name__}: {exc}"})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            try:
+                await receive()
+                await stack.aclose()
+            except asyncio.CancelledError:
+                return  # forced to stop: a second Ctrl+C
+            except Exception as exc:
+                await send({"type": "lifespan.shutdown.failed", "message": f"{type(exc).__name__}: {exc}"})
+                return
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _start_up(self, stack: contextlib.AsyncExitStack) -> None:
+        table, options = self._desk.startup_table, self._desk.options
+
+        async def shut_down() -> None:
+            functions = [entry.definition.target for _, entry in self._desk.table.live("SHUTDOWN")]
+            for function in (*functions, *options.on_shutdown):
+                await _call(function)
+
+        stack.push_async_callback(shut_down)
+        for function in (
+            *options.on_startup,
+            *(entry.definition.target for _, entry in table.live("STARTUP")),
+        ):
+            await _call(function)
+        if options.lifespan is not None:
+            lifespan = options.lifespan
+            if inspect.isasyncgenfunction(lifespan):
+                lifespan = contextlib.asynccontextmanager(lifespan)
+            await stack.enter_async_context(lifespan(self._desk))
+
+
+class _Placed:
+    """A route with its rank: literal paths first, then those with parameters, then those with `:path`, mounts last."""
+
+    def __init__(self, path: str, route: BaseRoute) -> None:
+        self.route = route
+        kind = 3 if isinstance(route, Mount) else 2 if ":path}" in path else 1 if "{" in path else 0
+        self.rank = (kind, -len(path) if kind == 3 else 0)
+
+
+class _WsEndpoint:
+    """Accepts a websocket of one key and reads it to its end."""
+
+    def __init__(self, desk: AppDesk, key: Key) -> None:
+        self._desk, self._key = desk, key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        desk = self._desk
+        await receive()  # websocket.connect
+        connection = Connection(
+            self._key,
+            scope["app"],
+            HTTPConnection(scope),
+            desk.membership,
+            outbox_bytes=desk.limits.outbox_bytes,
+            on_problem=desk.on_problem,
+        )
+        if not desk.admit(connection):
+            await _deny(scope, receive, send)
+            return
+        try:
+            await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+            await self._serve(connection, _query(scope), receive, send)
+        finally:
+            desk.forget(connection)
+
+    async def _serve(
+        self, connection: Connection, query: Mapping[str, list[str]], receive: Receive, send: Send
+    ) -> None:
+        worker = Worker(self._desk, connection, query)
+        work = asyncio.create_task(worker.run(), name=f"nbws {connection.id}")
+        write = asyncio.create_task(connection.write(send), name=f"nbws {connection.id} outbox")
+        try:
+            while (event := await receive())["type"] == "websocket.receive":
+                text = event.get("text")
+                await worker.put(text if text is not None else event["bytes"])
+        finally:
+            try:
+                await worker.finish(work)
+            finally:
+                work.cancel()
+                write.cancel()
+
+
+class _HttpEndpoint:
+    """Answers the requests of one key."""
+
+    def __init__(self, desk: AppDesk, key: Key, entry: Entry, bound: Bound) -> None:
+        self._desk, self._key, self._entry, self._bound = desk, key, entry, bound
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        try:
+            response = await self._answer(request)
+        except HTTPException:
+            raise
+        except Exception as exc:
+            error = HandlerError(
+                exception=exc,
+                handler=self._bound.name,
+                key=self._key,
+                version=self._entry.version,
+                connection=None,
+                message=f"{request.method} {request.url.path}",
+            )
+            self._desk.report(error)
+            if self._is_handled(exc):
+                raise
+            status = 400 if isinstance(exc, MessageError) else 500
+            response = _error_page(status, error.incident)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        query = _query(request.scope)
+        fields = NOTHING
+        before = [
+            b for b, skip in self._desk.bound_before() if not any(re.fullmatch(s, request.url.path) for s in skip)
+        ]
+        if any(bound.takes_fields for bound in (self._bound, *before)):
+            fields = await _read_fields(request)
+        else:
+            fields = Fields({}, dict(request.headers), b"")
+        call = Call(request, self._desk, request.path_params, query, fields)
+        for bound in before:
+            result = await run_handler(bound, call, self._desk.in_thread)
+            if result:
+                return respond(result, request)
+        return respond(await run_handler(self._bound, call, self._desk.in_thread), request)
+
+    def _is_handled(self, exc: Exception) -> bool:
+        handlers = self._desk.options.exception_handlers
+        return 500 in handlers or any(kind in handlers for kind in type(exc).__mro__)
+
+
+async def _read_fields(request: Request) -> Fields:
+    """The fields of a form or of a JSON body, repeated ones as lists."""
+    headers = dict(request.headers)
+    if request.method not in _BODY_METHODS:
+        return Fields({}, headers, b"")
+    if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
+        body = await request.body()
+        try:
+            payload = msgspec.json.decode(body) if body else {}
+        except (msgspec.DecodeError, RecursionError) as exc:
+            raise MessageError(f"the body is no JSON: {exc}; send an object, or a form") from None
+        if not isinstance(payload, dict):
+            raise MessageError(f"the body is a JSON {type(payload).__name__}, not an object; send fields by name")
+        return Fields(payload, headers, body)
+    form = await request.form()
+    fields: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if name in fields:
+            present = fields[name]
+            fields[name] = [*present, value] if isinstance(present, list) else [present, value]
+        else:
+            fields[name] = value
+    return Fields(fields, headers, b"")
+
+
+def _is_route(key: Key) -> bool:
+    return key.method not in ("MIDDLEWARE", "EXCEPTION", "STARTUP", "SHUTDOWN")
+
+
+def _query(scope: Scope) -> dict[str, list[str]]:
+    text = scope.get("query_string", b"").decode("latin-1")
+    return parse_qs(text, keep_blank_values=True) if text else {}
+
+
+def _error_page(status: int, incident: str) -> Response:
+    if status == 400:
+        return HTMLResponse(notice("Bad request", f"The app could not read this request. Incident {incident}."), 400)
+    return HTMLResponse(notice("Something went wrong", f"The app's author can look up incident {incident}."), 500)
+
+
+async def _refuse(verdict: Verdict, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": ""})  # before accept: HTTP 403
+        return
+    if verdict is Verdict.DEAD_TICKET:
+        page = notice("Run this cell", "This preview belongs to a kernel session that has ended. Run this cell again.")
+    elif verdict is Verdict.NO_CREDENTIAL:
+        page = notice(
+            "Open this app from its notebook",
+            "It runs in a notebook: use the link under the cell that shows it.",
+        )
+    elif verdict is Verdict.BAD_HOST:
+        page = notice(
+            "Unknown host",
+            f"This app does not serve {asked.host!r}; App(allowed_hosts=[...]) lists who may ask.",
+        )
+    else:
+        page = notice("Refused", "A page of another origin asked; App(allowed_origins=[...]) lists those that may.")
+    await HTMLResponse(page, 403)(scope, receive, send)
+
+
+async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a websocket because there are as many as there may be."""
+    if "websocket.http.response" in scope.get("extensions", {}):
+        headers = [(b"content-type", b"text/plain"), (b"retry-after", b"10")]
+        await send({"type": "websocket.http.response.start", "status": 503, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": b"too many connections"})
+    else:
+        await send({"type": "websocket.close", "code": 1013, "reason": "too many connections"})
+
+
+def _with_credential(send: Send, cookie: str) -> Send:
+    """Adds the cookie that stands for the credential, as `security.framed_cookies` explains."""
+
+    async def with_credential(message: Message) -> None:
+        if message["type"] in ("http.response.start", "websocket.accept"):
+            forms = (f"{cookie}; SameSite=None; Secure; Partitioned", f"{cookie}; SameSite=Lax")
+            added = [(b"set-cookie", form.encode("latin-1")) for form in forms]
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
+        await send(message)
+
+    return with_credential
+
+
+def _with_framed_cookies(send: Send, prefix: str) -> Send:
+    async def with_framed_cookies(message: Message) -> None:
+        if message["type"] in ("http.response.start", "websocket.accept"):
+            headers: list[tuple[bytes, bytes]] = []
+            for name, value in message.get("headers", ()):
+                if name.lower() == b"set-cookie":
+                    framed = framed_cookies(value.decode("latin-1"), prefix)
+                    headers.extend((name, form.encode("latin-1")) for form in framed)
+                else:
+                    headers.append((name, value))
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return with_framed_cookies
+
+
+def _exception_handler(handler: Callable[..., Any]) -> Callable[..., Any]:
+    async def answer(request: Request, exc: Exception) -> Response:
+        result = handler(request, exc)
+        if inspect.isawaitable(result):
+            result = await result
+        return respond(result, request, getattr(exc, "status_code", 500))
+
+    return answer
+
+
+async def _call(function: Callable[..., Any]) -> None:
+    result = function()
+    if inspect.isawaitable(result):
+        await result

@@ -1,0 +1,291 @@
+"""A handler's signature -> a compiled binder, made once for each definition.
+
+Parameters are told apart by reserved name, then by type, then by name. What cannot work is refused here, in the
+cell that defines it, and never looked at again for a message.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from nbws.conversion import Converter, Refused, converter, is_list, is_model, spelled
+from nbws.errors import MISSING, BindError, DefinitionError, MessageError
+from nbws.messages import HtmxHeaders, Message
+
+__all__ = ["RESERVED", "Bound", "Call", "Kind", "compile_handler"]
+
+
+class Call(NamedTuple):
+    """What one call of a handler can be filled from. *conn* is the websocket or the request."""
+
+    conn: Any
+    app: Any
+    path: Mapping[str, Any]
+    query: Mapping[str, list[str]]
+    message: Message
+
+
+class Kind(enum.Enum):
+    """How a handler is run: `def` ones in a worker thread, `async def` ones on the server's loop."""
+
+    ASYNC = "async def"
+    SYNC = "def"
+    ASYNC_GENERATOR = "async generator"
+    GENERATOR = "generator"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A handler with its compiled binder: `fn(*args, **kwargs)` for `args, kwargs = bind(call)`."""
+
+    fn: Callable[..., Any]
+    name: str
+    kind: Kind
+    bind: Callable[[Call], tuple[list[Any], dict[str, Any]]]
+    takes_binary: bool
+    takes_fields: bool
+
+
+Source = Callable[[Call], Any]
+
+_Sources: dict[str, Source] = {
+    "send": lambda call: call.conn.send,
+    "data": lambda call: call.message.fields,
+    "ws": lambda call: call.conn,
+    "session": lambda call: call.conn.session,
+    "scope": lambda call: call.conn.scope,
+    "app": lambda call: call.app,
+    "state": lambda call: call.app.state,
+    "auth": lambda call: call.conn.scope.get("auth"),
+    "htmx": lambda call: HtmxHeaders.of(call.message.headers),
+    "request": lambda call: call.conn,
+}
+_Sources |= {"sess": _Sources["session"], "req": _Sources["request"]}
+
+RESERVED = frozenset(_Sources)
+"""The names that choose an argument by themselves; of all others the annotation does."""
+
+
+def compile_handler(
+    fn: Callable[..., Any],
+    *,
+    path_params: Collection[str] = (),
+    types_by_name: Mapping[type, str],
+    refused: Mapping[str, str] | None = None,
+) -> Bound:
+    """*fn* with the binder for its signature.
+
+    *types_by_name* says which reserved name a type stands for; *refused* holds reserved names that mean nothing
+    here, each with the reason. Raises DefinitionError for a signature that cannot work.
+    """
+    name = _name(fn)
+    if not callable(fn):
+        raise DefinitionError(f"{fn!r} is no function; give a function that handles a message")
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError) as exc:
+        raise DefinitionError(f"{name}: its signature cannot be read ({exc}); wrap it in a def of its own") from None
+    hints = _hints(fn, name)
+    positional: list[Source] = []
+    by_name: list[tuple[str, Source]] = []
+    takes_binary = takes_fields = False
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise DefinitionError(
+                f"{name}: {parameter} says nothing about what to pass; name the parameters "
+                "(a decorator keeps those of its function with functools.wraps)"
+            )
+        annotation = hints.get(parameter.name, parameter.annotation)
+        source, fields, binary = _source(name, parameter, annotation, path_params, types_by_name, refused or {})
+        takes_fields, takes_binary = takes_fields or fields, takes_binary or binary
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            positional.append(source)
+        else:
+            by_name.append((parameter.name, source))
+
+    def bind(call: Call) -> tuple[list[Any], dict[str, Any]]:
+        return [source(call) for source in positional], {key: source(call) for key, source in by_name}
+
+    return Bound(fn, name, _kind(fn), bind, takes_binary, takes_fields)
+
+
+def _source(
+    handler: str,
+    parameter: inspect.Parameter,
+    annotation: Any,
+    path_params: Collection[str],
+    types_by_name: Mapping[type, str],
+    refused: Mapping[str, str],
+) -> tuple[Source, bool, bool]:
+    """(source, whether it reads the message's fields, whether it takes binary frames) of one parameter."""
+    name = parameter.name
+    if name == "data" and annotation in (bytes, str, bytes | None, str | None):
+        return _raw(handler, annotation), True, annotation in (bytes, bytes | None)
+    reserved = _reserved_name(name, annotation, types_by_name)
+    if reserved is not None:
+        if reserved in refused:
+            raise DefinitionError(f"{handler}: {name} {refused[reserved]}")
+        return _Sources[reserved], reserved == "data", False
+    if annotation is inspect.Parameter.empty:
+        raise DefinitionError(
+            f"{handler}: {name} has neither an annotation nor a reserved name; write {name}: str (or int, a "
+            f"dataclass, ...), or use one of {', '.join(sorted(RESERVED))}"
+        )
+    if name not in path_params and (annotation is dict or typing.get_origin(annotation) is dict):
+        return _Sources["data"], True, False
+    try:
+        convert = converter(annotation)
+    except (TypeError, NameError) as exc:
+        raise DefinitionError(f"{handler}: {name}: {exc}") from None
+    if name in path_params:
+        return _from_path(handler, name, annotation, convert), False, False
+    if is_model(annotation):
+        return _from_all_fields(handler, name, annotation, convert), True, False
+    return _from_fields(handler, parameter, annotation, convert), True, False
+
+
+def _reserved_name(name: str, annotation: Any, types_by_name: Mapping[type, str]) -> str | None:
+    if name == "data" and is_model(annotation):
+        return None
+    if name in RESERVED:
+        return name
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        for known, reserved in types_by_name.items():
+            if issubclass(annotation, known):
+                return reserved
+    return None
+
+
+def _raw(handler: str, annotation: Any) -> Source:
+    if annotation in (str, str | None):
+        return lambda call: call.message.raw if type(call.message.raw) is str else None
+    optional = annotation is not bytes
+
+    def frame(call: Call) -> bytes | None:
+        raw = call.message.raw
+        if type(raw) is str:
+            return None if optional else raw.encode()
+        return raw  # type: ignore[return-value]
+
+    return frame
+
+
+def _from_path(handler: str, name: str, annotation: Any, convert: Converter) -> Source:
+    def from_path(call: Call) -> Any:
+        value = call.path[name]
+        try:
+            return convert(value)
+        except Refused as refused:
+            raise _bind_error(handler, name, annotation, refused) from None
+
+    return from_path
+
+
+def _from_all_fields(handler: str, name: str, annotation: Any, convert: Converter) -> Source:
+    def from_all_fields(call: Call) -> Any:
+        try:
+            return convert({**call.message.fields, **call.path})
+        except Refused as refused:
+            raise _bind_error(handler, name, annotation, refused) from None
+
+    return from_all_fields
+
+
+def _from_fields(handler: str, parameter: inspect.Parameter, annotation: Any, convert: Converter) -> Source:
+    name, default = parameter.name, parameter.default
+    hyphenated = name.replace("_", "-")
+    header = hyphenated if name.startswith("hx_") else None
+    many = is_list(annotation)
+
+    def from_fields(call: Call) -> Any:
+        fields = call.message.fields
+        value = fields.get(name, MISSING)
+        if value is MISSING and hyphenated != name:
+            value = fields.get(hyphenated, MISSING)
+        if value is MISSING:
+            values = call.query.get(name) or call.query.get(hyphenated)
+            if values:
+                value = values if many else values[-1]
+            elif header is not None and header in call.message.headers:
+                value = call.message.headers[header]
+            elif default is not parameter.empty:
+                return default
+        try:
+            if value is MISSING:
+                raise Refused(MISSING, spelled(annotation))
+            return convert(value)
+        except Refused as refused:
+            raise _bind_error(handler, name, annotation, refused) from None
+
+    return from_fields
+
+
+_HOW_TO_SEND = {
+    "int": "send digits",
+    "float": "send a number",
+    "bool": "send on, true or 1",
+    "str": "send text",
+}
+
+
+def _bind_error(handler: str, name: str, annotation: Any, refused: Refused) -> BindError:
+    where = name + refused.inside
+    if refused.got is MISSING:
+        field = where.rpartition(".")[2]
+        default = f", or give it a default: {name}: {spelled(annotation)} = ..." if not refused.inside else ""
+        remedy = f"send a field named {field}{default}"
+    else:
+        remedy = _HOW_TO_SEND.get(refused.want, f"send {refused.want}")
+        if isinstance(refused.got, list) and not refused.inside:
+            remedy = f"annotate {name}: list[{refused.want}] for repeated fields"
+        elif isinstance(refused.got, str) and not refused.inside:
+            remedy += f" or annotate {name}: str"
+    return BindError(handler, where, got=refused.got, want=refused.want, remedy=remedy)
+
+
+def binary_refused(handler: str, size: int) -> MessageError:
+    """What to report when a binary frame of *size* bytes reaches a handler that takes text."""
+    return MessageError(
+        f"{handler}: a binary frame of {size} bytes arrived, and it takes text; add data: bytes to take binary frames"
+    )
+
+
+def _hints(fn: Callable[..., Any], name: str) -> dict[str, Any]:
+    target: Any = fn
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not inspect.isroutine(target) and not isinstance(target, type):
+        target = type(target).__call__
+    try:
+        return typing.get_type_hints(inspect.unwrap(target), include_extras=True)
+    except NameError as exc:
+        raise DefinitionError(f"{name}: an annotation names what is not defined: {exc}; define it first") from None
+    except TypeError as exc:
+        raise DefinitionError(f"{name}: an annotation cannot be read: {exc}") from None
+
+
+def _kind(fn: Callable[..., Any]) -> Kind:
+    target: Any = fn
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not inspect.isroutine(target) and not isinstance(target, type):
+        target = type(target).__call__
+    if inspect.isasyncgenfunction(target):
+        return Kind.ASYNC_GENERATOR
+    if inspect.iscoroutinefunction(target):
+        return Kind.ASYNC
+    return Kind.GENERATOR if inspect.isgeneratorfunction(target) else Kind.SYNC
+
+
+def _name(fn: Any) -> str:
+    target = fn
+    while isinstance(target, functools.partial):
+        target = target.func
+    return getattr(target, "__name__", None) or type(target).__name__

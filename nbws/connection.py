@@ -1,0 +1,333 @@
+"""A connection: the `ws` of handlers, with its identity, its state and its outbox.
+
+Nothing here waits for a peer. What is sent is queued in the outbox, from any thread; one writer task hands it to the
+socket. So one client that does not read is its own problem.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import secrets
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from typing import Any, Protocol
+
+from nbws.handlers import Key
+from nbws.html import fragment
+from nbws.rooms import Rooms
+from nbws.state import State
+
+__all__ = ["CloseCode", "Connection", "Membership", "Sent", "current_connection"]
+
+current_connection: contextvars.ContextVar[Connection | None] = contextvars.ContextVar("nbws_connection", default=None)
+"""The connection whose handler is running; None outside of one."""
+
+
+class CloseCode:
+    """Why a connection was closed (RFC 6455, 7.4.1, and its registry). htmx comes back after 1006, 1011-1013."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    TOO_BIG = 1009
+    RESTART = 1012
+    TRY_LATER = 1013
+
+
+class Handshake(Protocol):
+    """What a connection knows of the request that opened it; Starlette's HTTPConnection is one."""
+
+    scope: Any
+
+    @property
+    def headers(self) -> Any: ...
+    @property
+    def query_params(self) -> Any: ...
+    @property
+    def path_params(self) -> Any: ...
+    @property
+    def cookies(self) -> Any: ...
+    @property
+    def client(self) -> Any: ...
+    @property
+    def url(self) -> Any: ...
+
+
+class Membership:
+    """The present rooms, shared by the connections of an app. Callable from any thread."""
+
+    def __init__(self) -> None:
+        self.rooms: Rooms[Connection] = Rooms()
+        self._lock = threading.Lock()
+
+    def change(self, change: Callable[[Rooms[Connection]], Rooms[Connection]]) -> None:
+        with self._lock:
+            self.rooms = change(self.rooms)
+
+
+class Sent:
+    """What a send gives: it has been queued already, so awaiting it or not makes no difference to the message.
+
+    Awaited in the connection's own handler it waits while the outbox is above its high-water mark, five seconds at
+    the most, so that a long stream does not overflow it. Everywhere else it is done at once.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection | None = None) -> None:
+        self._connection = connection
+
+    def __await__(self) -> Generator[Any, None, None]:
+        connection = self._connection
+        if connection is not None and connection.is_above_high_water and connection is current_connection.get():
+            yield from connection.drained().__await__()
+
+
+class Connection:
+    """One client of a websocket endpoint, for as long as it lives; the same object in every handler.
+
+    `id` is unique, `state` is the author's own, `session` is that of the handshake. `send`, `close`, `join` and
+    `leave` may be called from any thread, and from a cell.
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        app: Any,
+        handshake: Handshake,
+        membership: Membership,
+        *,
+        outbox_bytes: int,
+        on_problem: Callable[[Connection, str], None],
+    ) -> None:
+        self.id = secrets.token_hex(6)
+        self.key = key
+        self.app = app
+        self.state = State()
+        self._handshake = handshake
+        self._membership = membership
+        self._on_problem = on_problem
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._outbox: deque[tuple[str | bytes, int]] = deque()
+        self._outbox_limit = outbox_bytes
+        self._queued_bytes = 0
+        self._close: tuple[int, str] | None = None
+        self._gone = False
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._poked = asyncio.Event()
+        self._park_timer: asyncio.TimerHandle | None = None
+
+    # -- what handlers use
+
+    def send(self, content: Any) -> Sent:
+        """Queue *content* (tags, text, sequences of them) for this client and return at once.
+
+        Never waits; after the connection has closed it does nothing. Text is escaped. Raises RenderError for what
+        is no HTML.
+        """
+        html, problems = fragment(content)
+        for problem in problems:
+            self._on_problem(self, problem)
+        if html:
+            self.offer(html)
+        return Sent(self)
+
+    def send_text(self, text: str) -> Sent:
+        """Queue *text* as it is, unescaped, as one text frame."""
+        self.offer(text)
+        return Sent(self)
+
+    def send_bytes(self, data: bytes) -> Sent:
+        """Queue *data* as one binary frame."""
+        self.offer(bytes(data))
+        return Sent(self)
+
+    def send_json(self, value: Any) -> Sent:
+        """Queue *value* as JSON, for a client program to read."""
+        return self.send_text(json.dumps(value))
+
+    def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> Sent:
+        """Close after what is queued has been sent. Callable from any thread; the first call counts."""
+        with self._lock:
+            if self._close is None:
+                self._close = (code, reason)
+        self._wake(self._filled)
+        self._wake(self._poked)
+        return Sent()
+
+    def join(self, room: str) -> None:
+        """Be in *room*, for `app.broadcast(..., room=room)`. Ends with the connection."""
+        if not self._gone:
+            self._membership.change(lambda rooms: rooms.join(room, self))
+
+    def leave(self, room: str) -> None:
+        self._membership.change(lambda rooms: rooms.leave(room, self))
+
+    @property
+    def rooms(self) -> frozenset[str]:
+        return self._membership.rooms.of(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something sent now can still reach the client."""
+        return self._close is None and not self._gone
+
+    @property
+    def session(self) -> Any:
+        """The session of the browser that opened the connection, as it was at the handshake."""
+        return self.scope.get("session", {})
+
+    @property
+    def scope(self) -> Any:
+        return self._handshake.scope
+
+    @property
+    def headers(self) -> Any:
+        return self._handshake.headers
+
+    @property
+    def query_params(self) -> Any:
+        return self._handshake.query_params
+
+    @property
+    def path_params(self) -> Any:
+        return self._handshake.path_params
+
+    @property
+    def cookies(self) -> Any:
+        return self._handshake.cookies
+
+    @property
+    def client(self) -> Any:
+        """(host, port) of the peer, or None."""
+        return self._handshake.client
+
+    @property
+    def url(self) -> Any:
+        return self._handshake.url
+
+    def __repr__(self) -> str:
+        return f"<ws {self.id} on {self.key.path}{'' if self.is_open else ', closed'}>"
+
+    # -- the outbox
+
+    def offer(self, data: str | bytes) -> None:
+        """Queue one frame. Callable from any thread. Never waits, never raises: an overflow closes the connection."""
+        size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode("utf-8", "replace"))
+        with self._lock:
+            if self._close is not None or self._gone:
+                return
+            if self._outbox and self._queued_bytes + size > self._outbox_limit:
+                self._outbox.clear()
+                self._queued_bytes = 0
+                self._close = (CloseCode.TRY_LATER, "the client reads too slowly")
+            else:
+                self._outbox.append((data, size))
+                self._queued_bytes += size
+        self._wake(self._filled)
+
+    @property
+    def is_above_high_water(self) -> bool:
+        return self._queued_bytes > self._outbox_limit // 4
+
+    async def drained(self, seconds: float = 5.0) -> None:
+        """Wait until the outbox is below its high-water mark, *seconds* at the most. On the connection's loop only."""
+        end = self._loop.time() + seconds
+        while self.is_above_high_water and self.is_open and self._loop.time() < end:
+            self._drained.clear()
+            try:
+                await asyncio.wait_for(self._drained.wait(), end - self._loop.time())
+            except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+                return
+
+    def drained_from_thread(self) -> None:
+        """The same for a worker thread; on the loop's own thread, which cannot wait, it is done at once."""
+        if self.is_above_high_water and threading.get_ident() != self._thread:
+            asyncio.run_coroutine_threadsafe(self.drained(), self._loop).result()
+
+    async def write(self, transmit: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        """Hand the outbox to *transmit*, an ASGI send, until the connection is closed from here or its peer is gone."""
+        try:
+            while True:
+                await self._filled.wait()
+                self._filled.clear()
+                while self._outbox:
+                    data, size = self._outbox.popleft()
+                    kind = "text" if isinstance(data, str) else "bytes"
+                    await transmit({"type": "websocket.send", kind: data})
+                    with self._lock:
+                        self._queued_bytes = max(0, self._queued_bytes - size)
+                    if not self.is_above_high_water:
+                        self._drained.set()
+                if self._close is not None:
+                    code, reason = self._close
+                    await transmit({"type": "websocket.close", "code": code, "reason": reason})
+                    return
+        except Exception:  # the peer is gone, in whatever way the server says so
+            self._gone = True
+        finally:
+            self._drained.set()
+
+    # -- its life
+
+    def park(self, seconds: float, is_gone: Callable[[], bool]) -> None:
+        """Close with 1001 after *seconds* if the endpoint *is_gone* still. Callable from any thread."""
+
+        def expire() -> None:
+            self._park_timer = None
+            if is_gone():
+                self.close(CloseCode.GOING_AWAY, "the endpoint has been retired")
+
+        def start() -> None:
+            if self._park_timer is None and not self._gone:
+                self._park_timer = self._loop.call_later(seconds, expire)
+
+        self._on_loop(start)
+
+    def unpark(self) -> None:
+        """The endpoint is back: go on with what waits. Callable from any thread."""
+
+        def stop() -> None:
+            if self._park_timer is not None:
+                self._park_timer.cancel()
+                self._park_timer = None
+            self._poked.set()
+
+        self._on_loop(stop)
+
+    async def poked(self) -> None:
+        """Wait until the endpoint is back or the connection closes."""
+        await self._poked.wait()
+        self._poked.clear()
+
+    def end(self) -> None:
+        """The peer is gone: nothing can be sent any more, and no room holds the connection."""
+        self._gone = True
+        if self._park_timer is not None:
+            self._park_timer.cancel()
+        self._poked.set()
+        self._drained.set()
+        self._membership.change(lambda rooms: rooms.leave_all(self))
+
+    def _wake(self, event: asyncio.Event) -> None:
+        if threading.get_ident() == self._thread:
+            event.set()
+        else:
+            self._on_loop(event.set)
+
+    def _on_loop(self, act: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(act)
+        except RuntimeError:  # the loop has been closed, and the connection with it
+            self._gone = True
+
+
+def offer_all(connections: Iterable[Connection], data: str) -> None:
+    """Queue one frame for each of *connections*. One that cannot take it is its own problem."""
+    for connection in connections:
+        connection.offer(data)

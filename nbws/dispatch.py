@@ -1,0 +1,242 @@
+"""One message: parse -> find -> bind -> call -> render -> send.
+
+A connection has one worker task for its whole life, which takes its messages one at a time and in order. The handler
+table is read once for a message, so each is handled wholly by one version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+import sys
+import time
+import traceback
+import types
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from nbws.binding import Bound, Call, Kind, binary_refused
+from nbws.connection import Connection, current_connection
+from nbws.errors import MessageError
+from nbws.handlers import Entry, HandlerTable, Key, WsHandler
+from nbws.limits import Limits
+from nbws.messages import NOTHING, Message, parse
+
+__all__ = ["Desk", "HandlerError", "Worker", "run_handler"]
+
+_END = object()
+
+
+@dataclass(frozen=True)
+class HandlerError:
+    """A handler that raised, or a message that reached none: what, where and because of which message."""
+
+    exception: BaseException
+    handler: str
+    key: Key
+    version: int | None
+    connection: str | None  #: the id of the connection; None for an HTTP request
+    message: str  #: the start of the frame, or the request line
+    incident: str = field(default_factory=lambda: secrets.token_hex(4))  #: what a client may be told of it
+    time: float = field(default_factory=time.time)  #: seconds since 1970
+
+    @property
+    def title(self) -> str:
+        version = f" v{self.version}" if self.version is not None else ""
+        return f"{self.handler}{version} on {self.key}: {type(self.exception).__name__}: {self.exception}"
+
+    @property
+    def traceback(self) -> str:
+        """The traceback, from the author's own code on; empty for a message that was refused, which has none."""
+        if isinstance(self.exception, MessageError):
+            return ""
+        own = self.exception.__traceback__
+        while own is not None and own.tb_next is not None and own.tb_frame.f_code.co_filename in _NOT_THE_AUTHORS:
+            own = own.tb_next
+        return "".join(traceback.format_exception(type(self.exception), self.exception, own))
+
+
+_NOT_THE_AUTHORS = {__file__, inspect.getfile(asyncio.Future)}
+
+
+class Desk(Protocol):
+    """What the worker of a connection needs of its app."""
+
+    @property
+    def table(self) -> HandlerTable: ...
+    @property
+    def limits(self) -> Limits: ...
+    def hook(self, key: Key, name: str) -> Bound | None: ...
+    def report(self, error: HandlerError) -> None: ...
+    async def in_thread(self, function: Callable[[], Any]) -> Any: ...
+
+
+class Worker:
+    """Runs what happens on one connection: `conn`, each message, `disconn`. Made and used on the connection's loop."""
+
+    def __init__(self, desk: Desk, connection: Connection, query: Mapping[str, list[str]]) -> None:
+        self._desk = desk
+        self._connection = connection
+        self._query = query
+        self._inbox: asyncio.Queue[Any] = asyncio.Queue(desk.limits.inbox_messages)
+        self._skips_call = False
+        self._ends = False
+
+    async def put(self, frame: str | bytes) -> None:
+        """Give it the next frame. Waits while the inbox is full, and with it the reading of the socket."""
+        await self._inbox.put(frame)
+
+    async def finish(self, task: asyncio.Task[None]) -> None:
+        """No frame comes any more: wait until those that came are handled and `disconn` has run.
+
+        A call that goes on for longer than `finish_seconds` is cancelled, and the next one gets its turn.
+        """
+        self._ends = True
+        if not self._inbox.full():
+            self._inbox.put_nowait(_END)  # wakes a worker that waits for a frame
+        while not task.done():
+            await asyncio.wait({task}, timeout=self._desk.limits.finish_seconds)
+            if not task.done():
+                self._skips_call = True
+                task.cancel()
+
+    async def run(self) -> None:
+        current_connection.set(self._connection)
+        try:
+            await self._guarded(self._run_hook("conn"))
+            while not (self._ends and self._inbox.empty()):
+                frame = await self._guarded(self._inbox.get())
+                if frame is _END:
+                    break
+                if frame is not None:
+                    await self._guarded(self._handle(frame))
+        finally:
+            self._connection.end()
+            await self._run_hook("disconn")
+
+    async def _guarded(self, step: Awaitable[Any]) -> Any:
+        """Await *step*; where `finish` cancelled it, forget it and go on."""
+        try:
+            return await step
+        except asyncio.CancelledError:
+            if not self._skips_call:
+                raise
+            self._skips_call = False
+            if sys.version_info >= (3, 11):
+                task = asyncio.current_task()
+                assert task is not None
+                task.uncancel()
+            return None
+
+    async def _handle(self, frame: str | bytes) -> None:
+        entry = await self._entry()
+        if entry is None:
+            return  # parked until the connection closed
+        handler: WsHandler = entry.definition.target
+        bound = handler.message
+        try:
+            if isinstance(frame, str):
+                message = parse(frame, self._desk.limits.json_depth)
+            elif bound.takes_binary:
+                message = Message({}, {}, frame)
+            else:
+                raise binary_refused(bound.name, len(frame))
+            await self._call(bound, message, hook=False)
+        except BaseException as exc:
+            if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
+                raise
+            self._desk.report(self._error(exc, bound, entry, frame))
+
+    async def _entry(self) -> Entry | None:
+        """What handles the next message. Waits while the endpoint is retired; None when that ends the connection."""
+        while True:
+            entry = self._desk.table.get(self._connection.key)
+            if entry is not None and not entry.retired:
+                return entry
+            if not self._connection.is_open:
+                return None
+            await self._connection.poked()
+
+    async def _run_hook(self, name: str) -> None:
+        bound = self._desk.hook(self._connection.key, name)
+        if bound is None:
+            return
+        try:
+            await self._call(bound, NOTHING, hook=True)
+        except BaseException as exc:
+            if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
+                raise
+            entry = self._desk.table.get(self._connection.key)
+            self._desk.report(self._error(exc, bound, entry, f"({name})"))
+
+    async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
+        connection = self._connection
+        call = Call(connection, connection.app, connection.path_params, self._query, message)
+        result = await run_handler(bound, call, None if hook else self._desk.in_thread)
+        await self._deliver(result, None if hook else self._desk.in_thread)
+
+    async def _deliver(self, result: Any, in_thread: InThread | None) -> None:
+        connection = self._connection
+        if result is None:
+            return
+        if isinstance(result, types.AsyncGeneratorType):
+            try:
+                async for item in result:
+                    await connection.send(item)
+            finally:
+                await result.aclose()
+        elif isinstance(result, types.GeneratorType):
+            await (in_thread(lambda: self._pump(result)) if in_thread else _at_once(lambda: self._pump(result)))
+        else:
+            await connection.send(result)
+
+    def _pump(self, items: types.GeneratorType[Any, Any, Any]) -> None:
+        for item in items:
+            if not self._connection.is_open:
+                items.close()
+                return
+            self._connection.send(item)
+            self._connection.drained_from_thread()
+
+    def _is_cancelled_from_outside(self) -> bool:
+        if self._skips_call:
+            return True
+        task = asyncio.current_task()
+        return sys.version_info < (3, 11) or task is None or task.cancelling() > 0
+
+    def _error(self, exc: BaseException, bound: Bound, entry: Entry | None, frame: str | bytes) -> HandlerError:
+        shown = frame if isinstance(frame, str) else f"({len(frame)} bytes)"
+        return HandlerError(
+            exception=exc,
+            handler=bound.name,
+            key=self._connection.key,
+            version=entry.version if entry is not None else None,
+            connection=self._connection.id,
+            message=shown if len(shown) <= 500 else shown[:499] + "…",
+        )
+
+
+InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+async def run_handler(bound: Bound, call: Call, in_thread: InThread | None) -> Any:
+    """What the handler returns for *call*: a value, or a generator of values that has not begun.
+
+    A `def` handler runs by *in_thread*, or on the loop where that is None.
+    """
+    args, kwargs = bound.bind(call)
+    if bound.kind is Kind.ASYNC:
+        result = await bound.fn(*args, **kwargs)
+    elif bound.kind is Kind.SYNC and in_thread is not None:
+        result = await in_thread(lambda: bound.fn(*args, **kwargs))
+    else:
+        result = bound.fn(*args, **kwargs)
+    while inspect.isawaitable(result):
+        result = await result
+    return result
+
+
+async def _at_once(function: Callable[[], Any]) -> Any:
+    return function()

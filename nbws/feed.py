@@ -1,0 +1,78 @@
+"""What a preview is told while its author works: the versions that are live, and the errors of handlers.
+
+Server-sent events, so that the page's own websockets stay the only ones of it. A browser keeps six HTTP/1.1
+connections to one host, so a feed has few streams: the one that was opened first makes room for a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+__all__ = ["Feed"]
+
+MAX_STREAMS = 4
+_PAUSE = 0.05  #: seconds between two events of one stream, so that a thousand swaps a second are twenty events
+
+
+class Feed:
+    """Streams the present state to whoever listens. *state* gives it, as what JSON holds."""
+
+    def __init__(self, state: Callable[[], Any]) -> None:
+        self._state = state
+        self._streams: list[_Stream] = []
+        self._lock = threading.Lock()
+
+    def changed(self) -> None:
+        """Tell every stream that the state is another one. Callable from any thread; never waits."""
+        for stream in tuple(self._streams):
+            stream.wake()
+
+    def close(self) -> None:
+        """End every stream. Callable from any thread."""
+        for stream in tuple(self._streams):
+            stream.end()
+
+    async def events(self) -> AsyncIterator[str]:
+        """The text of one event stream: the state now, and again after each change."""
+        stream = _Stream()
+        with self._lock:
+            self._streams.append(stream)
+            oldest = self._streams[0] if len(self._streams) > MAX_STREAMS else None
+        if oldest is not None:
+            oldest.end()
+        try:
+            while True:
+                yield f"data: {json.dumps(self._state())}\n\n"
+                await stream.woken()
+                if stream.ended:
+                    yield "event: end\ndata: {}\n\n"
+                    return
+                await asyncio.sleep(_PAUSE)
+        finally:
+            with self._lock:
+                self._streams.remove(stream)
+
+
+class _Stream:
+    def __init__(self) -> None:
+        self.ended = False
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._event.set)
+        except RuntimeError:  # the loop has been closed
+            pass
+
+    def end(self) -> None:
+        self.ended = True
+        self.wake()
+
+    async def woken(self) -> None:
+        await self._event.wait()
+        self._event.clear()

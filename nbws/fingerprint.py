@@ -1,0 +1,94 @@
+"""When is code that is run again the same code? Two functions with equal fingerprints are one version.
+
+Compared is what was written: the code, its defaults, annotations and what it closes over; not where it stands in the
+cell, nor the state that it works on.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Hashable
+from typing import Any
+
+__all__ = ["fingerprint"]
+
+_PLAIN = (int, float, complex, bool, str, bytes, type(None), type(Ellipsis))
+
+
+def fingerprint(value: Any) -> Hashable:
+    """A hashable that is equal for the same code and differs for other code. Never raises."""
+    return _of(value, seen=set())
+
+
+def _of(value: Any, seen: set[int]) -> Hashable:
+    if isinstance(value, _PLAIN):
+        return (type(value).__name__, value)
+    if id(value) in seen:
+        return "again"
+    if isinstance(value, types.CodeType):
+        return _code(value, seen)
+    seen = seen | {id(value)}
+    if isinstance(value, types.FunctionType):
+        return _function(value, seen)
+    if isinstance(value, functools.partial):
+        keywords = tuple((name, _of(v, seen)) for name, v in value.keywords.items())
+        return ("partial", _of(value.func, seen), _of(value.args, seen), keywords)
+    if isinstance(value, types.MethodType):
+        return ("method", _of(value.__func__, seen))
+    if isinstance(value, tuple | frozenset):
+        members = tuple(_of(v, seen) for v in value)
+        return (type(value).__name__, frozenset(members) if isinstance(value, frozenset) else members)
+    if isinstance(value, type):
+        return _class(value, seen)
+    return ("instance", _class_name(type(value)), _of(vars(type(value)).get("__call__"), seen))
+
+
+def _code(code: types.CodeType, seen: set[int]) -> Hashable:
+    return (
+        code.co_name,
+        code.co_code,
+        code.co_names,
+        code.co_varnames,
+        code.co_freevars,
+        code.co_flags,
+        code.co_argcount,
+        code.co_posonlyargcount,
+        code.co_kwonlyargcount,
+        tuple(_of(constant, seen) for constant in code.co_consts),
+        getattr(code, "co_exceptiontable", b""),
+    )
+
+
+def _function(function: types.FunctionType, seen: set[int]) -> Hashable:
+    closure = []
+    for cell in function.__closure__ or ():
+        try:
+            closure.append(_of(cell.cell_contents, seen))
+        except ValueError:  # not filled yet
+            closure.append("empty")
+    return (
+        "function",
+        _of(function.__code__, seen),
+        _of(function.__defaults__ or (), seen),
+        tuple((k, _of(v, seen)) for k, v in (function.__kwdefaults__ or {}).items()),
+        _annotations(function, seen),
+        tuple(closure),
+    )
+
+
+def _annotations(owner: Any, seen: set[int]) -> Hashable:
+    try:
+        annotations = inspect.get_annotations(owner)
+    except Exception:  # evaluated late since Python 3.14, and then a name may be missing
+        return "unreadable"
+    return tuple((name, _of(a, seen) if isinstance(a, type) else repr(a)) for name, a in annotations.items())
+
+
+def _class(cls: type, seen: set[int]) -> Hashable:
+    return ("class", _class_name(cls), _annotations(cls, seen) if cls.__module__ == "__main__" else ())
+
+
+def _class_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

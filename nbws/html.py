@@ -1,0 +1,348 @@
+"""Tags: Python calls that become escaped HTML at once.
+
+    >>> Div("a < b", P("c", cls="note"), id="x")
+    <div id="x">a &lt; b<p class="note">c</p></div>
+
+A tag renders when it is called, so a list that changes later does not change it. Text is escaped unless it is
+marked safe (`Safe`, or anything with `__html__`, such as FastHTML's and htpy's elements). Tags are immutable;
+`tag(children, **attributes)` gives a new one with more of both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from html.parser import HTMLParser
+from typing import Any, NamedTuple
+
+from markupsafe import Markup, escape
+
+from nbws.errors import RenderError
+
+__all__ = ["Fragment", "NotStr", "Safe", "Tag", "TagMaker", "fragment", "ft", "ft_hx", "to_xml"]
+
+Safe = Markup
+"""Text that is HTML already and is not escaped."""
+NotStr = Markup
+
+_VOID = frozenset(
+    """
+area base br col embed hr img input link meta param source track wbr
+""".split()
+)
+_NAMED_BY_ID = frozenset(
+    """
+button form frame iframe input map meta object param select textarea
+""".split()
+)
+_ALIASES = {"cls": "class", "klass": "class", "_class": "class", "htmlClass": "class"} | dict.fromkeys(
+    ("fr", "_for", "htmlFor"), "for"
+)
+_JSON_ATTRIBUTES = frozenset(("hx-vals", "hx-headers", "hx-request"))
+_BAD_NAME = re.compile(r"[\s\"'<>/=\x00-\x1f\x7f]")
+
+
+class Tag:
+    """One rendered element. `tag`, `attrs` and `id` tell what it is; `str()` and `__html__` give the HTML."""
+
+    __slots__ = ("_inner", "_start", "attrs", "tag")
+
+    def __init__(self, tag: str, attrs: dict[str, str | bool], start: str, inner: str) -> None:
+        self.tag = tag
+        self.attrs = attrs
+        self._start = start  # '<div id="x"', without its '>'
+        self._inner = inner
+
+    @property
+    def id(self) -> str | None:
+        value = self.attrs.get("id")
+        return value if isinstance(value, str) else None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of an attribute, by its Python or its HTML name."""
+        return self.attrs.get(_attribute_name(name), default)
+
+    def __call__(self, *children: Any, **attributes: Any) -> Tag:
+        """A new tag with these children after the present ones, and these attributes over them."""
+        attrs = self.attrs | _attributes(self.tag, children, attributes) if attributes or children else self.attrs
+        return _make(self.tag, attrs, self._inner + _content(self.tag, children))
+
+    def __html__(self) -> str:
+        if self.tag in _VOID:
+            return self._start + ">"
+        return f"{self._start}>{self._inner}</{self.tag}>"
+
+    __str__ = __repr__ = _repr_html_ = __html__
+
+    def out_of_band(self) -> str:
+        """The HTML as htmx 2 and htmx 4 both swap it out of band: by its id, unless it says otherwise itself."""
+        if "hx-swap-oob" in self.attrs or "id" not in self.attrs:
+            return self.__html__()
+        oob = f'{self._start} hx-swap-oob="true">'
+        return oob if self.tag in _VOID else f"{oob}{self._inner}</{self.tag}>"
+
+    def __eq__(self, other: object) -> bool:
+        return self.__html__() == other.__html__() if isinstance(other, Tag) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.__html__())
+
+
+class TagMaker:
+    """The constructor of one kind of tag: `TagMaker("div")("text", id="x")`."""
+
+    __slots__ = ("tag",)
+
+    def __init__(self, tag: str) -> None:
+        if not tag or _BAD_NAME.search(tag):
+            raise RenderError(f"{tag!r} is no tag name; letters, digits and hyphens make one")
+        self.tag = tag
+
+    def __call__(self, *children: Any, **attributes: Any) -> Tag:
+        return _make(self.tag, _attributes(self.tag, children, attributes), _content(self.tag, children))
+
+    def __repr__(self) -> str:
+        return f"<{self.tag}> tag"
+
+
+def ft(tag: str, *children: Any, **attributes: Any) -> Tag:
+    """An element of any name: `ft("sl-button", "Save", variant="primary")`."""
+    return TagMaker(tag)(*children, **attributes)
+
+
+ft_hx = ft
+
+
+def to_xml(*content: Any) -> Markup:
+    """The HTML of tags, text and sequences of them, as a page or a fragment holds it."""
+    return Markup(_render(content))
+
+
+class Fragment(NamedTuple):
+    """What goes over a websocket: *html*, and a sentence for each top-level piece that htmx will not show."""
+
+    html: str
+    problems: tuple[str, ...]
+
+
+def fragment(content: Any) -> Fragment:
+    """*content* with its top-level elements marked so that htmx 2 and htmx 4 swap each out of band.
+
+    Raises RenderError for what is no HTML, such as a dict.
+    """
+    if type(content) is Tag:
+        return Fragment(content.out_of_band(), () if _swappable(content.attrs) else (_no_id(content.tag),))
+    parts: list[str] = []
+    problems: list[str] = []
+    for item in _top_level(content):
+        if isinstance(item, Tag):
+            parts.append(item.out_of_band())
+            if not _swappable(item.attrs):
+                problems.append(_no_id(item.tag))
+        elif hasattr(item, "__html__"):
+            scanned = _mark_top_level(str(item.__html__()))
+            parts.append(scanned.html)
+            problems.extend(scanned.problems)
+        else:
+            text = _render(item)
+            parts.append(text)
+            if text.strip():
+                problems.append(_bare_text(text))
+    return Fragment("".join(parts), tuple(problems))
+
+
+def _swappable(attrs: Mapping[str, Any]) -> bool:
+    return "id" in attrs or "hx-swap-oob" in attrs
+
+
+def _no_id(tag: str) -> str:
+    return (
+        f"<{tag}> was sent with no id, so htmx shows it nowhere; give it the id of the element that it replaces, "
+        f"or hx_swap_oob='beforeend:#list' to add to one"
+    )
+
+
+def _bare_text(text: str) -> str:
+    shown = text if len(text) <= 40 else text[:39] + "…"
+    return f"the text {shown!r} was sent outside any element, so htmx shows it nowhere; send Div(text, id=...)"
+
+
+def _top_level(content: Any) -> Iterator[Any]:
+    """The items of nested sequences, in order; `__ft__` is asked for what it stands for."""
+    if content is None:
+        return
+    if isinstance(content, Tag | str):
+        yield content
+    elif hasattr(content, "__ft__"):
+        yield from _top_level(content.__ft__())
+    elif hasattr(content, "__html__"):
+        yield content
+    elif isinstance(content, Mapping):
+        keys = ", ".join(map(repr, list(content)[:3]))
+        raise RenderError(f"a dict ({keys}) is no HTML; send a tag, text, or ws.send_json(...) for a program to read")
+    elif isinstance(content, bytes):
+        yield content.decode()
+    elif isinstance(content, Iterable):
+        for item in content:
+            yield from _top_level(item)
+    else:
+        yield str(content)
+
+
+def _render(child: Any) -> str:
+    kind = type(child)
+    if kind is str:
+        return escape(child)
+    if kind is Tag:
+        return child.__html__()  # type: ignore[no-any-return]
+    if child is None:
+        return ""
+    if kind is tuple or kind is list:
+        return "".join(map(_render, child))
+    if hasattr(child, "__ft__"):
+        return _render(child.__ft__())
+    if hasattr(child, "__html__"):
+        return str(child.__html__())
+    if isinstance(child, bytes):
+        return escape(child.decode())
+    if isinstance(child, Iterable) and not isinstance(child, str | Mapping):
+        return "".join(map(_render, child))
+    return escape(str(child))
+
+
+def _content(tag: str, children: tuple[Any, ...]) -> str:
+    if not children:
+        return ""
+    if tag in ("script", "style"):
+        # Raw text in HTML: nothing is escaped there, only the closing tag can end it (HTML standard, 13.1.2).
+        code = "".join(str(c) for c in children if c is not None and not isinstance(c, Mapping))
+        return re.sub(rf"</(?={tag})", r"<\\/", code, flags=re.IGNORECASE)
+    if len(children) == 1 and not isinstance(children[0], Mapping):
+        return _render(children[0])
+    return "".join(_render(c) for c in children if not isinstance(c, Mapping))
+
+
+def _make(tag: str, attrs: dict[str, str | bool], inner: str) -> Tag:
+    start = f"<{tag}"
+    for name, value in attrs.items():
+        start += f" {name}" if value is True else f' {name}="{value}"'
+    return Tag(tag, attrs, start, inner)
+
+
+def _attributes(tag: str, children: tuple[Any, ...], attributes: dict[str, Any]) -> dict[str, str | bool]:
+    """Attributes under their HTML names, values escaped; a dict among the children adds to them."""
+    result: dict[str, str | bool] = {}
+    for given in (*(c for c in children if isinstance(c, Mapping)), attributes):
+        for name, value in given.items():
+            if value is None or value is False:
+                continue
+            if name == "target_id":
+                result["hx-target"] = f"#{escape(value)}"
+                continue
+            html_name = _attribute_name(name)
+            result[html_name] = _attribute_value(html_name, value)
+    if tag in _NAMED_BY_ID and "id" in result and "name" not in result:
+        result["name"] = result["id"]
+    return result
+
+
+@lru_cache(maxsize=4096)
+def _attribute_name(name: str) -> str:
+    if _BAD_NAME.search(name) or not name:
+        raise RenderError(f"{name!r} is no attribute name; it may hold no space, quote, '<', '>', '/' or '='")
+    if name in _ALIASES:
+        return _ALIASES[name]
+    if name == "_" or not re.fullmatch(r"\w+", name):
+        return name
+    return name.lstrip("_").replace("_", "-")
+
+
+def _attribute_value(name: str, value: Any) -> str | bool:
+    if value is True or type(value) is str:
+        return value if value is True else escape(value)
+    if isinstance(value, Tag):
+        value = f"#{value.id}" if name == "hx-target" else value.id or ""
+    elif hasattr(value, "__html__"):
+        return str(value.__html__()).replace('"', "&#34;")
+    elif name in _JSON_ATTRIBUTES and isinstance(value, Mapping):
+        value = json.dumps(value)
+    elif isinstance(value, Mapping):
+        value = "; ".join(f"{k}:{v}" for k, v in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        value = " ".join(map(str, value))
+    elif callable(value):
+        value = getattr(value, "route_path", value)  # a routed function stands for its path
+    return escape(str(value))
+
+
+class _TopLevel(HTMLParser):
+    """Finds where the top-level elements and texts of some foreign HTML start."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=False)
+        self._line_starts = [0, *(m.end() for m in re.finditer("\n", html))]
+        self._open: list[str] = []
+        self.insert_at: list[int] = []
+        self.problems: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._seen(tag, dict(attrs))
+        if tag not in _VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._seen(tag, dict(attrs))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._open:
+            while self._open.pop() != tag:
+                pass
+
+    def handle_data(self, data: str) -> None:
+        if not self._open and data.strip():
+            self.problems.append(_bare_text(data))
+
+    def _seen(self, tag: str, attrs: dict[str, str | None]) -> None:
+        if self._open:
+            return
+        if not _swappable(attrs):
+            self.problems.append(_no_id(tag))
+        elif "hx-swap-oob" not in attrs:
+            line, column = self.getpos()
+            self.insert_at.append(self._line_starts[line - 1] + column + 1 + len(tag))
+
+
+def _mark_top_level(html: str) -> Fragment:
+    found = _TopLevel(html)
+    parts: list[str] = []
+    last = 0
+    for position in found.insert_at:
+        parts += html[last:position], ' hx-swap-oob="true"'
+        last = position
+    return Fragment("".join((*parts, html[last:])), tuple(found.problems))
+
+
+_NAMES = """
+A Abbr Address Area Article Aside Audio B Base Bdi Bdo Blockquote Body Br Button Canvas Caption Cite Code Col
+Colgroup Data Datalist Dd Del Details Dfn Dialog Div Dl Dt Em Embed Fieldset Figcaption Figure Footer H1 H2 H3
+H4 H5 H6 Head Header Hgroup Hr I Iframe Img Input Ins Kbd Label Legend Li Link Main Map Mark Math Menu Meta
+Meter Nav Noscript Object Ol Optgroup Option Output P Param Picture Pre Progress Q Rp Rt Ruby S Samp Script
+Search Section Select Slot Small Source Span Strong Style Sub Summary Sup Svg Table Tbody Td Template Textarea
+Tfoot Th Thead Time Title Tr Track U Ul Var Video Wbr
+""".split()
+
+MAKERS: dict[str, Callable[..., Tag]] = {name: TagMaker(name.lower()) for name in _NAMES}
+"""The plain tags by their Python names; `nbws.common` hands them on."""
+
+
+def __getattr__(name: str) -> TagMaker:
+    """Any capitalised name is a tag: `from nbws.html import SlButton` makes `<sl-button>`."""
+    if name in MAKERS:
+        return MAKERS[name]  # type: ignore[return-value]
+    if not name[:1].isupper():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return TagMaker(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).replace("_", "-").lower())

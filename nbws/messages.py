@@ -1,0 +1,105 @@
+"""An HTMX frame (htmx 2 and htmx 4) -> Message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import msgspec
+
+from nbws.errors import MessageError
+
+__all__ = ["NOTHING", "HtmxHeaders", "Message", "parse"]
+
+
+@dataclass(frozen=True)
+class HtmxHeaders:
+    """What htmx says about a message; None is what it did not say.
+
+    *trigger* and *target* are ids. *source* and *request_type* come from htmx 4 alone.
+    """
+
+    boosted: str | None = None
+    current_url: str | None = None
+    history_restore_request: str | None = None
+    prompt: str | None = None
+    request: str | None = None
+    request_type: str | None = None
+    source: str | None = None
+    target: str | None = None
+    trigger_name: str | None = None
+    trigger: str | None = None
+
+    @classmethod
+    def of(cls, headers: Mapping[str, Any]) -> HtmxHeaders:
+        """Picked out of *headers*, which are under their lower-case names."""
+        return cls(**{f.name: headers.get("hx-" + f.name.replace("_", "-")) for f in fields(cls)})
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, f.name) is not None for f in fields(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """*fields* by name; htmx's *headers* by lower-case name; *raw* is the frame, bytes where it was binary."""
+
+    fields: Mapping[str, Any]
+    headers: Mapping[str, Any]
+    raw: str | bytes
+
+
+NOTHING = Message({}, {}, "")
+"""The message of a hook, which has none."""
+
+_decode = msgspec.json.Decoder().decode
+
+
+def parse(frame: str, max_depth: int = 64) -> Message:
+    """The message in a text frame. Raises MessageError for what is no JSON object or nests deeper than *max_depth*."""
+    try:
+        payload = _decode(frame)
+    except RecursionError:
+        raise MessageError(f"the message nests deeper than {max_depth} levels; send it flat") from None
+    except msgspec.DecodeError as exc:
+        raise MessageError(
+            f"the message is no JSON ({exc}): {_start_of(frame)}; a form with ws_send sends a JSON object"
+        ) from None
+    if type(payload) is not dict:
+        raise MessageError(
+            f"the message is a JSON {_json_kind(payload)}, not an object: {_start_of(frame)}; "
+            'send fields by name, such as {"msg": "hi"}'
+        )
+    if _deeper_than(payload, max_depth):
+        raise MessageError(f"the message nests deeper than {max_depth} levels; send it flat")
+    headers = payload.pop("HEADERS", None)
+    if headers is None and isinstance(payload.get("headers"), dict):  # htmx 4
+        headers = payload.pop("headers")
+        if isinstance(payload.get("values"), dict):  # some builds of it nest the fields
+            payload |= payload.pop("values")
+    if not isinstance(headers, dict):
+        return Message(payload, {}, frame)
+    return Message(payload, {k.lower(): v for k, v in headers.items() if v is not None}, frame)
+
+
+def _deeper_than(payload: Any, levels: int) -> bool:
+    nested = [payload]
+    while nested:
+        if levels == 0:
+            return True
+        levels -= 1
+        nested = [
+            child
+            for container in nested
+            for child in (container.values() if type(container) is dict else container)
+            if type(child) is dict or type(child) is list
+        ]
+    return False
+
+
+def _start_of(frame: str) -> str:
+    return repr(frame if len(frame) <= 60 else frame[:59] + "…")
+
+
+def _json_kind(value: Any) -> str:
+    return {list: "array", str: "string", bool: "boolean", type(None): "null"}.get(type(value), "number")

@@ -1,0 +1,1 @@
+"""Everything that knows Jupyter. Imported only where there is an IPython shell."""

@@ -1,0 +1,127 @@
+"""IPython's cell events -> begin and end of a cell's run, with whether it succeeded.
+
+The events do not come in plain pairs, and each trap here was seen: the cell that registers a hook gets no
+`pre_run_cell`; blank cells give `post` without `pre`; `%%capture` runs a cell in a cell, and the outer one reports
+success although the inner failed; a task of one cell runs during another; a thread inherits the parent of whichever
+cell runs. So runs are stacked for each thread, an inner failure fails the outer one, and code belongs to a run only
+on the run's own thread and under the run's own parent message.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+__all__ = ["CellEvents", "CellListener", "CellRun", "importing_module"]
+
+
+@dataclass(eq=False)
+class CellRun:
+    """One run of one cell, the cells inside it included."""
+
+    cell: str | None  #: the cell's id; None under nbclient and in plain IPython
+    parent: str | None  #: the id of the message that asked for it
+    thread: int
+    infos: list[Any]  #: IPython's ExecutionInfo of the cell, and of those that run inside it
+    failed: bool = False
+    apps_made: int = 0  #: unnamed apps that the cell has made so far
+    memory: dict[int, Any] = field(default_factory=dict)  #: what each listener keeps for this run
+
+
+class CellListener(Protocol):
+    """Who is told of cells. Both are called on the cell's own thread."""
+
+    def cell_begins(self, run: CellRun) -> None: ...
+    def cell_ends(self, run: CellRun, succeeded: bool) -> None: ...
+
+
+class CellEvents:
+    """The cell events of one shell. Registers its hooks when it is made, and never raises into the shell."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = weakref.ref(shell)
+        self._runs: dict[int, CellRun] = {}
+        self._listeners: weakref.WeakSet[CellListener] = weakref.WeakSet()
+        shell.events.register("pre_run_cell", self._before)
+        shell.events.register("post_run_cell", self._after)
+        self._adopt_running_cell(shell)
+
+    def listen(self, listener: CellListener) -> None:
+        """Tell *listener* of every cell from now on. It is held weakly."""
+        self._listeners.add(listener)
+
+    def current(self) -> CellRun | None:
+        """The run that the calling code belongs to; None outside of one, in another thread or in a task of another."""
+        run = self._runs.get(threading.get_ident())
+        if run is None or run.parent != self._parent_id():
+            return None
+        return run
+
+    def _adopt_running_cell(self, shell: Any) -> None:
+        """The cell in which the hooks are registered began without them."""
+        result = getattr(shell.displayhook, "exec_result", None)
+        info = getattr(result, "info", None)
+        if info is not None and not info.silent:
+            self._begin(info)
+
+    def _before(self, info: Any) -> None:
+        run = self._runs.get(threading.get_ident())
+        if run is not None and run.parent == self._parent_id() and run.parent is not None:
+            run.infos.append(info)
+        elif run is not None and run.parent is None and run.infos:
+            run.infos.append(info)  # plain IPython has no messages to tell a cell in a cell from the next one
+        else:
+            self._begin(info)
+
+    def _begin(self, info: Any) -> None:
+        parent = self._parent()
+        metadata = parent.get("metadata") or {}
+        cell = metadata.get("cellId") if parent else getattr(info, "cell_id", None)
+        run = CellRun(cell, self._parent_id(), threading.get_ident(), [info])
+        self._runs[run.thread] = run
+        for listener in tuple(self._listeners):
+            listener.cell_begins(run)
+
+    def _after(self, result: Any) -> None:
+        run = self._runs.get(threading.get_ident())
+        if run is None:
+            return
+        info = getattr(result, "info", None)
+        known = next((i for i, each in enumerate(run.infos) if each is info), None)
+        if known is None:
+            if info is not None and (not info.raw_cell or info.raw_cell.isspace()):
+                return  # a blank cell, which began without an event
+            known = len(run.infos) - 1  # interrupted so early or late that IPython made a new record, or none
+            run.failed = True
+        if result is None or not result.success or known < len(run.infos) - 1:
+            run.failed = True
+        del run.infos[known:]
+        if not run.infos:
+            del self._runs[run.thread]
+            for listener in tuple(self._listeners):
+                listener.cell_ends(run, not run.failed)
+
+    def _parent(self) -> dict[str, Any]:
+        shell = self._shell()
+        get_parent = getattr(shell, "get_parent", None)
+        return (get_parent() if get_parent is not None else None) or {}
+
+    def _parent_id(self) -> str | None:
+        header = self._parent().get("header") or {}
+        return header.get("msg_id")
+
+
+def importing_module(cell_globals: dict[str, Any]) -> str | None:
+    """The name of the module whose body is being run by the calling code; None where a cell's own code calls."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals is cell_globals:
+            return None
+        if frame.f_code.co_name == "<module>":
+            return str(frame.f_globals.get("__name__"))
+        frame = frame.f_back
+    return None

@@ -1,0 +1,68 @@
+"""The kernel that the code runs in: its key, and output that goes where it belongs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from nbws.notebook.cells import CellEvents, importing_module
+
+__all__ = ["Notebook"]
+
+
+class Notebook:
+    """The shell that cells run in, as an app sees it. One for each shell; `Notebook.here()` finds it."""
+
+    _known: Notebook | None = None
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self.cells = CellEvents(shell)
+
+    @classmethod
+    def here(cls) -> Notebook | None:
+        """The notebook that the calling process is; None in a script. IPython is looked at only where it is loaded."""
+        ipython = sys.modules.get("IPython")
+        shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
+        if shell is None:
+            return None
+        if cls._known is None or cls._known.shell is not shell:
+            cls._known = cls(shell)
+        return cls._known
+
+    def imported_by_caller(self) -> str | None:
+        """The module whose body is being imported by the calling code; None where a cell's own code calls."""
+        return importing_module(self.shell.user_ns)
+
+    @property
+    def session_key(self) -> bytes | None:
+        """The key of the kernel's connection file, the same after a restart; None where there is no kernel."""
+        kernel = getattr(self.shell, "kernel", None)
+        session = getattr(kernel, "session", None)
+        key = getattr(session, "key", None)
+        return bytes(key) if key else None
+
+    def parent(self) -> Any:
+        """The message that the present output belongs to, to be given to `under`; None where there is no kernel."""
+        get_parent = getattr(self.shell, "get_parent", None)
+        return get_parent() if get_parent is not None else None
+
+    def under(self, parent: Any, write: Callable[[], None]) -> None:
+        """Run *write* so that its output lands under the cell that *parent* was taken in. Callable from any thread."""
+        if parent is None or not hasattr(self.shell, "set_thread_parent"):
+            write()
+            return
+        token = self.shell.set_thread_parent(parent)
+        try:
+            write()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            self.shell.reset_thread_parent(token)
+
+    def show(self, html: str) -> None:
+        """Display *html* in the output of the running cell."""
+        from IPython import display
+
+        display.display(display.HTML(html))  # type: ignore[no-untyped-call]

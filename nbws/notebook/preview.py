@@ -1,0 +1,63 @@
+"""The preview: an IFrame as high as its page, over it a slim line, under it the errors of handlers."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from nbws.html import ft, to_xml
+from nbws.security import TICKET
+
+__all__ = ["Preview"]
+
+_STATIC = Path(__file__).parent.parent / "static"
+
+
+class Preview:
+    """What `app` and `app.preview()` show. Made for one display: its output holds a ticket, never the token."""
+
+    def __init__(self, url: str, path: str, ticket: str | None, height: int | None) -> None:
+        self.url, self.path, self.height = url, path, height
+        self._ticket = ticket
+
+    @property
+    def src(self) -> str:
+        """The address of the framed page."""
+        if self._ticket is None:
+            return self.url + self.path
+        return f"{self.url}{self.path}{'&' if '?' in self.path else '?'}{TICKET}={self._ticket}"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/html": self.html(), "text/plain": f"preview of {self.path} at {self.url}"}
+
+    def html(self) -> str:
+        """The output's HTML. Its script only draws what the framed page tells it; without it the page works too."""
+        name = "nbws-" + secrets.token_hex(6)
+        line = ft(
+            "div",
+            ft("span", cls="nbws-dot"),
+            ft("code", self.path, cls="nbws-path"),
+            ft("span", "connecting", cls="nbws-state", role="status"),
+            ft("span", cls="nbws-version"),
+            ft("a", "open in a tab ↗", href=self.src, target="_blank", rel="noopener"),
+            cls="nbws-line",
+        )
+        frame = ft(
+            "iframe",
+            src=self.src,
+            title=f"Preview of {self.path}",
+            style=f"height:{self.height or 150}px",
+            allow="clipboard-write; fullscreen; autoplay",
+        )
+        script = (_STATIC / "preview.js").read_text(encoding="utf-8")
+        options = f'"{name}", {"false" if self.height else "true"}'
+        return to_xml(
+            ft("style", (_STATIC / "preview.css").read_text(encoding="utf-8")),
+            ft("div", line, frame, ft("div", cls="nbws-errors", role="log"), cls="nbws-preview", id=name),
+            ft("script", f"({script.strip().rstrip(';')})({options})"),
+        )
+
+    def link(self) -> str:
+        """The HTML of a link that opens the page in a tab."""
+        return to_xml(ft("a", f"{self.url}{self.path} ↗", href=self.src, target="_blank", rel="noopener"))

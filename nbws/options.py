@@ -1,0 +1,65 @@
+"""What an author may set on an App: one immutable record, replaced whole when `App(...)` is run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nbws.errors import DefinitionError
+from nbws.limits import Limits
+from nbws.page import EXTENSIONS
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of an App; `App.__init__` says what each means."""
+
+    title: str = "nbws app"
+    exts: Sequence[str] = ("ws",)
+    hdrs: Any = ()
+    ftrs: Any = ()
+    default_hdrs: bool = True
+    htmlkw: Mapping[str, Any] = field(default_factory=dict)
+    bodykw: Mapping[str, Any] = field(default_factory=dict)
+    secret_key: str | None = None
+    session_cookie: str = "session_"
+    max_age: int | None = 365 * 24 * 3600
+    same_site: Literal["lax", "strict", "none"] = "lax"
+    https_only: bool = False
+    host: str = "127.0.0.1"
+    port: int | None = None
+    token: str | bool | None = None
+    allowed_hosts: Sequence[str] = ()
+    allowed_origins: Sequence[str] = ()
+    limits: Limits = field(default_factory=Limits)
+    before: Sequence[Callable[..., Any]] = ()
+    body_wrap: Callable[..., Any] | None = None
+    middleware: Sequence[Any] = ()
+    exception_handlers: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
+    on_startup: Sequence[Callable[..., Any]] = ()
+    on_shutdown: Sequence[Callable[..., Any]] = ()
+    lifespan: Callable[..., Any] | None = None
+    debug: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("exts", "before", "middleware", "on_startup", "on_shutdown"):
+            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+        for name in ("allowed_hosts", "allowed_origins"):
+            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+        unknown = [e for e in self.exts if e not in EXTENSIONS]
+        if unknown:
+            raise DefinitionError(
+                f"exts={unknown[0]!r} is not shipped; there is {', '.join(EXTENSIONS)}. "
+                "Add another extension's script with hdrs=Script(src=...)"
+            )
+        if self.port is not None and not (isinstance(self.port, int) and 0 <= self.port < 65536):
+            raise DefinitionError(f"port={self.port!r} is no port; give a number from 1 to 65535, or None")
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, tuple | list | set | frozenset) else (value,)

@@ -1,0 +1,80 @@
+"""The client document: the page that a browser gets, with all that it needs and nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from nbws.html import Tag, ft, to_xml
+
+__all__ = ["HEAD_TAGS", "STATIC", "document", "notice", "split_head"]
+
+STATIC = "/_nbws/static"
+"""Where the app serves the files of `nbws/static`."""
+
+HEAD_TAGS = frozenset(("title", "meta", "link", "style", "base"))
+"""Tags that belong into the head wherever a handler returns them."""
+
+EXTENSIONS = {"ws": "htmx-ext-ws.min.js"}
+"""htmx's extensions that the package ships, by the name that `exts=` takes."""
+
+
+def split_head(items: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """(what belongs into the head, what belongs into the body) of a handler's result."""
+    head: list[Any] = []
+    body: list[Any] = []
+    for item in items:
+        (head if getattr(item, "tag", None) in HEAD_TAGS else body).append(item)
+    return head, body
+
+
+def document(
+    content: Iterable[Any],
+    *,
+    title: str,
+    root: str = "",
+    exts: Iterable[str] = ("ws",),
+    default_hdrs: bool = True,
+    hdrs: Any = (),
+    ftrs: Any = (),
+    htmlkw: Mapping[str, Any] | None = None,
+    bodykw: Mapping[str, Any] | None = None,
+    strips_token: bool = False,
+) -> Markup:
+    """The whole page around *content*.
+
+    *root* is the path under which the app is served. *strips_token* takes the credential out of the address bar.
+    """
+    head, body = split_head(content)
+    if not any(getattr(item, "tag", None) == "title" for item in head):
+        head.insert(0, ft("title", title))
+    meta = [
+        ft("meta", charset="utf-8"),
+        ft("meta", name="viewport", content="width=device-width, initial-scale=1, viewport-fit=cover"),
+    ]
+    scripts: list[Tag] = []
+    if default_hdrs:
+        files = ["htmx.min.js", *(EXTENSIONS[e] for e in exts)]
+        scripts.append(ft("script", src=f"{root}{STATIC}/nbws.js", data_root=root, data_strips_token=strips_token))
+        scripts.append(ft("link", rel="stylesheet", href=f"{root}{STATIC}/nbws.css"))
+        scripts += [ft("script", src=f"{root}{STATIC}/{file}") for file in files]
+    page = ft(
+        "html",
+        ft("head", *meta, *scripts, hdrs, *head),
+        ft("body", *body, ftrs, **(bodykw or {})),
+        **({"lang": "en"} | dict(htmlkw or {})),
+    )
+    return Markup("<!doctype html>\n") + to_xml(page)
+
+
+def notice(title: str, text: str) -> Markup:
+    """A page that says one thing, such as why there is nothing to see. It needs no file."""
+    style = (
+        "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:34rem;padding:0 1rem;color:#24292f}"
+        "h1{font-size:1.1rem}@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}}"
+    )
+    head = (ft("meta", charset="utf-8"), ft("title", title), ft("style", style))
+    page = ft("html", ft("head", *head), ft("body", ft("h1", title), ft("p", text)), lang="en")
+    return Markup("<!doctype html>\n") + to_xml(page)

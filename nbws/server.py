@@ -1,0 +1,175 @@
+"""uvicorn in a thread of its own, on a socket that is bound where `start()` is called.
+
+The only place where threads are crossed to start and stop it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from nbws.errors import PortTakenError, ServerStartError
+from nbws.limits import Limits
+
+__all__ = ["Server", "bind"]
+
+START_SECONDS = 20.0  #: how long the app's own startup may take
+_NEXT_PORTS = 50  #: how many ports are tried where none was asked for
+
+
+def bind(host: str, port: int, *, exact: bool) -> socket.socket:
+    """A bound socket. Where not *exact*, the next ports are tried as well.
+
+    Bound in the calling thread, so that a taken port fails the cell. Raises PortTakenError or ServerStartError.
+    """
+    for candidate in (port,) if exact or port == 0 else range(port, min(port + _NEXT_PORTS, 65536)):
+        try:
+            return _bound(host, candidate)
+        except OSError as exc:
+            if exc.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise ServerStartError(f"cannot listen on {host}:{candidate}: {exc.strerror or exc}") from exc
+            if exact:
+                raise PortTakenError(
+                    f"port {candidate} on {host} is taken by another program; stop it, give App another port=, or "
+                    "leave port out to take a free one"
+                ) from exc
+    raise PortTakenError(
+        f"ports {port} to {port + _NEXT_PORTS - 1} on {host} are all taken; give App a port= of its own"
+    )
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            # A port whose last owner has gone is free at once, as after a kernel restart. On Windows the option
+            # means something else: two programs could share the port.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        elif sys.platform == "win32":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        sock.bind((host, port))
+        sock.listen(2048)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class _Uvicorn(uvicorn.Server):
+    """Says when it has started, and when it is about to stop."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.is_up = threading.Event()
+        self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
+
+
+class Server:
+    """One running server. `port` is what it listens on; `stop` may be called from any thread but its own."""
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        sock: socket.socket,
+        *,
+        limits: Limits,
+        startup_error: Callable[[], BaseException | None],
+        on_stop: Callable[[], None],
+    ) -> None:
+        self.host, self.port = sock.getsockname()[:2]
+        self._sock = sock
+        self._limits = limits
+        self._startup_error = startup_error
+        self._failure: BaseException | None = None
+        config = uvicorn.Config(
+            app,
+            ws="websockets-sansio",
+            ws_max_size=limits.message_bytes,
+            ws_per_message_deflate=False,  # it costs memory for each connection, and loopback has no use for it
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=max(1, round(limits.finish_seconds)),
+        )
+        self._uvicorn = _Uvicorn(config, on_stop)
+        self._thread = threading.Thread(target=self._run, name=f"nbws-server-{self.port}", daemon=True)
+
+    def start(self) -> None:
+        """Serve from a thread, and return when connections are taken. Raises ServerStartError."""
+        self._thread.start()
+        if not self._await_start():
+            self._uvicorn.should_exit = True
+            self._sock.close()
+            cause = self._startup_error() or self._failure
+            what = f"{type(cause).__name__}: {cause}" if cause else f"no answer after {START_SECONDS:g} s"
+            raise ServerStartError(f"the server did not start: {what}") from cause
+
+    def _await_start(self) -> bool:
+        for _ in range(round(START_SECONDS / 0.05)):
+            if self._uvicorn.is_up.wait(0.05):
+                return self._thread.is_alive() and self._startup_error() is None
+            if not self._thread.is_alive():
+                return False
+        return False
+
+    def block(self) -> None:
+        """Serve in this thread, the main one, until Ctrl+C or SIGTERM. Raises ServerStartError."""
+        try:
+            self._uvicorn.run(sockets=[self._sock])
+        except KeyboardInterrupt:
+            pass
+        except SystemExit:
+            cause = self._startup_error()
+            raise ServerStartError(f"the server did not start: {type(cause).__name__}: {cause}") from cause
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive() and not self._uvicorn.should_exit
+
+    def stop(self) -> None:
+        """Refuse new connections, let handlers in flight finish, close the rest with 1012. Returns within 6 s."""
+        self._uvicorn.should_exit = True
+        if threading.current_thread() is not self._thread:
+            self._thread.join(self._limits.finish_seconds + 1)
+
+    def _run(self) -> None:
+        make_loop = self._uvicorn.config.get_loop_factory() or asyncio.new_event_loop
+        loop = make_loop()
+        try:
+            # Not asyncio.run, which nest_asyncio replaces in many a notebook.
+            loop.run_until_complete(self._uvicorn.serve(sockets=[self._sock]))
+        except BaseException as exc:
+            self._failure = exc
+        finally:
+            try:
+                _cancel_all(loop)
+                loop.run_until_complete(loop.shutdown_asyncgens())
+            finally:
+                loop.close()
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=1))

@@ -1,0 +1,62 @@
+"""`serve()`: the last line of a program, which does what fits the place where it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import replace
+from typing import Any
+
+from nbws.app import App
+from nbws.errors import NbwsError
+
+__all__ = ["serve"]
+
+
+def serve(
+    appname: str | None = None,
+    app: str | App = "app",
+    host: str | None = None,
+    port: int | None = None,
+    reload: bool = False,
+    **_: Any,
+) -> None:
+    """Serve the calling module's *app*.
+
+    In a script this blocks until Ctrl+C. In a notebook it starts the server and returns. In a module that is
+    imported it does nothing: whoever imports it decides. *reload* is taken for compatibility and does nothing.
+    Raises NbwsError where there is no such app.
+    """
+    caller = sys._getframe(1).f_globals
+    in_shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+    if caller.get("__name__") != "__main__" and appname is None:
+        return
+    found = _find(app, caller)
+    if host is not None or port is not None:
+        options = found.options
+        found.options = replace(options, host=host or options.host, port=port or options.port)
+    is_the_script = caller is vars(sys.modules["__main__"])
+    if in_shell or not is_the_script or _loop_is_running():
+        found.start()
+    else:
+        found.run()
+
+
+def _find(app: str | App, caller: dict[str, Any]) -> App:
+    if isinstance(app, App):
+        return app
+    named = caller.get(app)
+    if isinstance(named, App):
+        return named
+    apps = {id(value): value for value in caller.values() if isinstance(value, App)}
+    if len(apps) == 1:
+        return next(iter(apps.values()))
+    raise NbwsError(f"serve() finds no App named {app!r} here; call serve(app=...) with yours, or app.start()")
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,90 @@
+/* The page's own script. In every page: it takes credentials out of the address bar, before htmx reads it. In a
+   preview: it tells the notebook how high the page is, how its websockets are and which versions are live. */
+(() => {
+  "use strict";
+  const own = document.currentScript;
+  const root = own.dataset.root || "";
+
+  const url = new URL(location.href);
+  const credentials = ["nbws-ticket", ...(own.hasAttribute("data-strips-token") ? ["token"] : [])];
+  if (credentials.some((name) => url.searchParams.has(name))) {
+    credentials.forEach((name) => url.searchParams.delete(name));
+    history.replaceState(history.state, "", url);
+  }
+
+  /* -- the state of the page's websockets, for the line over the preview */
+  const sockets = new Map();  // element -> {path, state}
+  const note = (state) => (event) => {
+    const wrapper = event.detail && event.detail.event;
+    const target = wrapper && wrapper.target;
+    const known = sockets.get(event.target) || {};
+    const path = target && target.url ? new URL(target.url).pathname : known.path || connectPath(event.target);
+    sockets.set(event.target, { path, state });
+    tell();
+  };
+  function connectPath(element) {
+    const given = element.getAttribute && (element.getAttribute("ws-connect") || element.getAttribute("data-ws-connect"));
+    return given ? new URL(given, location.href).pathname : null;
+  }
+  document.addEventListener("htmx:wsConnecting", note("connecting"));
+  document.addEventListener("htmx:wsOpen", note("connected"));
+  document.addEventListener("htmx:wsClose", (event) => {
+    const code = event.detail && event.detail.event && event.detail.event.code;
+    const comesBack = [1006, 1011, 1012, 1013].includes(code);
+    note(comesBack ? "reconnecting" : "closed")(event);
+  });
+
+  /* -- the notebook around the page; it speaks first */
+  let notebook = null;
+  let live = { endpoints: [], errors: [], error_count: 0 };
+  let lost = false;
+  window.addEventListener("message", (event) => {
+    if (event.source !== window.parent || window.parent === window || !event.data || event.data.nbws !== "frame") return;
+    if (!notebook) listen();
+    notebook = event.origin;
+    document.documentElement.dataset.theme = event.data.dark ? "dark" : "light";
+    tell();
+  });
+
+  function pageHeight() {
+    const html = document.documentElement, body = document.body;
+    return body ? Math.ceil(Math.max(html.getBoundingClientRect().height, body.getBoundingClientRect().bottom + window.scrollY)) : 0;
+  }
+
+  let queued = false;
+  function tell() {
+    if (!notebook || queued) return;
+    queued = true;
+    requestAnimationFrame(() => {
+      queued = false;
+      for (const element of sockets.keys()) if (!element.isConnected) sockets.delete(element);
+      window.parent.postMessage({
+        nbws: "page", path: location.pathname, height: pageHeight(), sockets: [...sockets.values()], live, lost,
+      }, notebook);
+    });
+  }
+
+  function listen() {
+    let stream = null;
+    const open = () => {
+      if (stream && stream.readyState !== EventSource.CLOSED) return;
+      stream = new EventSource(root + "/_nbws/feed");
+      stream.onmessage = (event) => { live = JSON.parse(event.data); lost = false; tell(); };
+      stream.onerror = () => { lost = true; tell(); };
+      // Another preview took the place of this one; it gets it back when the author comes near.
+      stream.addEventListener("end", () => stream.close());
+    };
+    open();
+    window.addEventListener("pointerenter", open);
+    document.addEventListener("pointerover", open);
+    document.addEventListener("focusin", open);
+    window.addEventListener("pagehide", () => stream.close());
+    const watched = new ResizeObserver(tell);
+    watched.observe(document.documentElement);
+    const whenReady = () => { watched.observe(document.body); tell(); };
+    if (document.body) whenReady(); else document.addEventListener("DOMContentLoaded", whenReady);
+    window.addEventListener("load", tell);
+  }
+
+  if (window.parent !== window) window.parent.postMessage({ nbws: "hello" }, "*");
+})();

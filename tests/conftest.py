@@ -1,0 +1,62 @@
+"""Fixtures for tests that drive a browser; the driver itself is lab.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import pytest
+from lab import Browser, CellSource, LabServer, Notebook, OpenNotebook, Viewport, find_chromium, write_nb
+
+
+# Of module scope, as is `lab` with it: while playwright's sync API runs, asyncio.run() fails in the
+# main thread, so a browser must end before the next module's tests begin.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium. A module that uses it cannot call asyncio.run() in its main thread."""
+    if find_chromium() is None:
+        reason = "no Chromium, Chrome or Edge found; install one or name it in NBWS_CHROMIUM"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
+    """A JupyterLab on an empty directory."""
+    with LabServer(tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture
+def notebook_in_lab(browser: Browser, lab: LabServer) -> Iterator[OpenNotebook]:
+    """Opens notebooks in `lab`, or in *server*; at the end their pages close and their kernels end."""
+    with ExitStack() as cleanup:
+
+        def open_notebook(
+            source: Sequence[CellSource] | Path,
+            *,
+            server: LabServer | None = None,
+            viewport: Viewport | None = None,
+        ) -> Notebook:
+            server = server or lab
+            path = new_path(server.root)
+            if isinstance(source, Path):
+                shutil.copy(source, path)
+            else:
+                write_nb(path, source)
+            cleanup.callback(server.shut_down_kernel, path.name)
+            return cleanup.enter_context(browser.open(server, path.name, viewport=viewport))
+
+        yield open_notebook
+
+
+def new_path(root: Path) -> Path:
+    """A path in *root* that no notebook has had: Lab keeps state by path."""
+    return next(path for n in count(1) if not (path := root / f"notebook-{n}.ipynb").exists())
