@@ -49,6 +49,8 @@ CHROMIUM_COMMANDS = (
     "msedge",
     "microsoft-edge",
 )
+# Without a font pages are blank boxes; the Node.js in playwright's wheel links to libatomic.
+CHROMIUM_PACKAGES = ("chromium", "fonts-dejavu-core", "libatomic1")
 MAC_CHROMIUM = (
     "Google Chrome.app/Contents/MacOS/Google Chrome",
     "Chromium.app/Contents/MacOS/Chromium",
@@ -203,15 +205,14 @@ def chromium_places() -> list[Path]:
 
 def install_chromium() -> str | None:
     """Path of the Chromium that apt installed; None, and the reason on stderr, if it could not."""
-    found = find_chromium() if apt_install("chromium", "fonts-dejavu-core") else None
-    if found:
-        return found
-    say(
-        "no Chromium, Chrome or Edge here: the browser tests will be skipped. Install one "
-        "(Debian: apt-get install chromium) or name it in NBWS_CHROMIUM.",
-        file=sys.stderr,
-    )
-    return None
+    chromium = find_chromium() if apt_install(*CHROMIUM_PACKAGES) else None
+    if chromium is None:
+        say(
+            "dev.py: found no Chromium, Chrome or Edge, so the browser tests are skipped (and fail where "
+            "CI is set); install one (Debian: apt-get install chromium) or name it in NBWS_CHROMIUM",
+            file=sys.stderr,
+        )
+    return chromium
 
 
 def apt_install(*packages: str) -> bool:
@@ -221,9 +222,9 @@ def apt_install(*packages: str) -> bool:
         return False
     say(f"installing {' '.join(packages)} with apt")
     os.environ.setdefault("DEBIAN_FRONTEND", "noninteractive")
-    return run([apt, "-qq", "update"]) == 0 and (
-        run([apt, "-qq", "install", "-y", "--no-install-recommends", *packages]) == 0
-    )
+    install = [apt, "-qq", "install", "-y", "--no-install-recommends", *packages]
+    run([apt, "-qq", "update"])  # fails over any one source, needed or not
+    return run(install, quiet=True) == 0
 
 
 def activate() -> None:
@@ -231,9 +232,12 @@ def activate() -> None:
     os.environ["PATH"] = os.pathsep.join([str(VENV_BIN), os.environ.get("PATH", os.defpath)])
 
 
-def run(command: list[str]) -> int:
-    """Run *command* in ROOT and return its exit code; Ctrl-C is the command's to answer."""
-    process = subprocess.Popen(command, cwd=ROOT)
+def run(command: list[str], quiet: bool = False) -> int:
+    """Run *command* in ROOT and return its exit code; Ctrl-C is the command's to answer.
+
+    *quiet* drops what it prints, but not its errors.
+    """
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL if quiet else None)
     while True:
         try:
             return process.wait()

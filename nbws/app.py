@@ -10,10 +10,9 @@ import os
 import secrets
 import sys
 import threading
-import weakref
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,26 +24,18 @@ from nbws.endpoints import Endpoints
 from nbws.errors import DefinitionError, NbwsError
 from nbws.feed import Feed
 from nbws.fingerprint import fingerprint
-from nbws.handlers import (
-    WEBSOCKET,
-    Definition,
-    HandlerTable,
-    Hook,
-    HttpHandler,
-    Key,
-    Owner,
-    WsHandler,
-    changes,
-)
+from nbws.handlers import WEBSOCKET, Definition, HandlerTable, HttpHandler, Key, Owner, WsHandler, changes
 from nbws.html import fragment
+from nbws.identity import Identity, identity_of_new_app, known_app, remember, this_notebook
 from nbws.limits import Limits
 from nbws.options import Options
+from nbws.reporting import Reporter
 from nbws.security import Policy, derive_token, new_ticket
+from nbws.staging import Staged, hook_of, ws_definition
 from nbws.state import State
 
 if TYPE_CHECKING:
     from nbws.notebook.cells import CellRun
-    from nbws.notebook.kernel import Notebook
     from nbws.notebook.preview import Preview
     from nbws.server import Server
 
@@ -53,12 +44,9 @@ __all__ = ["App"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
-TRACEBACKS_SHOWN = 20  #: of one version of one handler; what comes after is counted in `app.errors` alone
 
 _log = logging.getLogger("nbws")
-_apps: dict[tuple[str, ...], App] = {}
-_module_apps: weakref.WeakValueDictionary[tuple[str, ...], App] = weakref.WeakValueDictionary()
-_process_ticket = new_ticket()
+_ticket = new_ticket()  # dies with the process
 _numbers = itertools.count()
 
 # What FastHTML's constructor takes and this one has no use for: nothing is loaded from elsewhere.
@@ -69,16 +57,7 @@ reload_interval max_part_size routes after
 """.split()
 )
 _OTHER_NAMES = {"sess_https_only": "https_only"}
-
-
-@dataclass
-class _Staged:
-    """What a running cell has defined on one app so far."""
-
-    definitions: dict[Key, Definition] = field(default_factory=dict)  #: not published yet
-    defined: set[Key] = field(default_factory=set)  #: published or not
-    options: Options | None = None
-    hooks_before: dict[tuple[Key, str], Any] = field(default_factory=dict)  #: what the hooks' names stood for
+_NONE_IS_A_VALUE = frozenset(("port", "token", "secret_key", "max_age", "body_wrap", "lifespan"))
 
 
 class App:
@@ -96,11 +75,17 @@ class App:
     shows tracebacks of HTTP handlers to clients.
     """
 
-    state: State
     _ready = False
+    _identity: Identity | None
 
     def __new__(cls, name: str | None = None, **options: Any) -> App:
-        return _known_app(cls, name) or super().__new__(cls)
+        identity = identity_of_new_app(name)
+        known = known_app(identity)
+        if type(known) is cls:
+            return known
+        app = super().__new__(cls)
+        app._identity = identity
+        return app
 
     def __init__(self, name: str | None = None, **options: Any) -> None:
         chosen = _options(options)
@@ -113,24 +98,21 @@ class App:
         self.feed = Feed(self._feed_state)
         self.options = chosen
         self.table = HandlerTable()
-        self.errors: deque[HandlerError] = deque(maxlen=200)
+        self._reporter = Reporter(self._tell)
         self._lock = threading.RLock()
         self._connections: dict[str, Connection] = {}
         self._number = next(_numbers)
-        self._identity: tuple[str, ...] | None = None
         self._asgi = AsgiApp(self)
         self._threads = Threads(lambda: self.limits.threads)
         self._server: Server | None = None
         self._last_port: int | None = None
         self._random_key = secrets.token_hex(32)
         self._parents: dict[Key, Any] = {}
-        self._shown: Counter[tuple[Key, int | None]] = Counter()
-        self._problems: set[tuple[Key, str]] = set()
         self._policies: dict[int, tuple[Options, Policy]] = {}
         self._befores: tuple[Any, list[tuple[Bound, tuple[str, ...]]]] = (None, [])
         self._starting: HandlerTable | None = None
-        self._notebook = _notebook()
-        _remember(self, name)
+        self._notebook = this_notebook()
+        remember(self._identity, self)
         if self._notebook is not None:
             self._notebook.cells.listen(self)
         self._ready = True
@@ -150,17 +132,13 @@ class App:
         swapped under the connections that are open. Raises DefinitionError for what cannot work, and then leaves
         the working one alone.
         """
-        parameters = path_parameters(path)
+        path_parameters(path)
+        given_hooks = {kind: hook for kind, hook in (("conn", conn), ("disconn", disconn)) if hook is not None}
 
         def define(fn: F) -> F:
-            message = self._compile(fn, parameters)
-            hooks = {
-                kind: Hook(self._compile(hook, parameters), late=_is_global(hook))
-                for kind, hook in (("conn", conn), ("disconn", disconn))
-                if hook is not None
-            }
             key = Key(WEBSOCKET, path)
-            self._define(Definition(key, WsHandler(message, hooks), _ws_fingerprint(fn, hooks)))
+            hooks = {kind: hook_of(self._compile(hook, key)) for kind, hook in given_hooks.items()}
+            self._define(ws_definition(key, WsHandler(self._compile(fn, key), hooks)))
             _mark_routed(fn, path)
             return fn
 
@@ -183,7 +161,7 @@ class App:
             own_name = getattr(fn, "__name__", type(fn).__name__)
             at = path or ("/" if own_name == "index" else f"/{own_name}")
             chosen = methods or ((own_name,) if own_name in METHODS else ("get", "post"))
-            bound = self._compile(fn, path_parameters(at), _NO_WEBSOCKET)
+            bound = self._compile(fn, Key("GET", at))
             handler = HttpHandler(bound, name or own_name, include_in_schema)
             for method in (chosen,) if isinstance(chosen, str) else chosen:
                 self._define(Definition(Key(method.upper(), at), handler, fingerprint(fn)))
@@ -219,10 +197,8 @@ class App:
 
     def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
         """Put an ASGI middleware around the routes. The same class added again replaces the one before."""
-        from starlette.middleware import Middleware
-
-        middleware = Middleware(middleware_class, *args, **kwargs)
-        self._define(Definition(Key("MIDDLEWARE", _full_name(middleware_class)), middleware, id(middleware)))
+        key = Key("MIDDLEWARE", _full_name(middleware_class))
+        self._define(Definition(key, (middleware_class, args, kwargs), fingerprint(middleware_class)))
 
     def exception_handler(self, what: int | type[Exception]) -> Callable[[F], F]:
         """Answer HTTP errors of this status or class with what the decorated function of (request, exc) returns."""
@@ -247,15 +223,9 @@ class App:
     def publish(self) -> None:
         """Make what this cell has defined so far live now, before the cell has ended. Retires nothing yet."""
         run = self._run()
-        if run is None:
-            return
-        staged = self._staged(run)
-        renamed = self._hooks_named_anew(staged)
-        definitions, staged.definitions = [*renamed, *staged.definitions.values()], {}
-        options, staged.options = staged.options, None
-        for definition in renamed:
-            staged.hooks_before.update(_hooks_now(definition.key, definition.target))
-        self._publish(definitions, options=options)
+        if run is not None:
+            definitions, options = self._staged(run).take(self.table, self._compile_hook)
+            self._publish(definitions, options=options)
 
     # -- running
 
@@ -328,7 +298,7 @@ class App:
         from nbws.notebook.preview import Preview
 
         self._start()
-        return Preview(self.url, path, _process_ticket if self.token is not None else None, height)
+        return Preview(self.url, path, _ticket if self.token is not None else None, height)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         if self._notebook is None or self._notebook.session_key is None:
@@ -351,6 +321,11 @@ class App:
         await self._asgi(scope, receive, send)
 
     # -- looking and sending
+
+    @property
+    def errors(self) -> deque[HandlerError]:
+        """The last 200 errors of handlers, and messages that reached none; the newest last."""
+        return self._reporter.errors
 
     @property
     def endpoints(self) -> Endpoints:
@@ -428,7 +403,7 @@ class App:
                 allowed_hosts=frozenset(h.lower() for h in options.allowed_hosts),
                 allowed_origins=frozenset(options.allowed_origins),
                 token=token,
-                ticket=_process_ticket if token is not None else None,
+                ticket=_ticket if token is not None else None,
                 cookie=f"nbws-{port}",
             )
             known = self._policies[port] = (options, policy)
@@ -439,14 +414,15 @@ class App:
         made_of, bound = self._befores
         if made_of is not self.options.before:
             wares = [b if isinstance(b, Beforeware) else Beforeware(b) for b in self.options.before]
-            bound = [(self._compile(ware.f, (), _NO_WEBSOCKET), ware.skip) for ware in wares]
+            bound = [(self._compile(ware.f, Key("GET", "/")), ware.skip) for ware in wares]
             self._befores = (self.options.before, bound)
         return bound
 
     def hook(self, key: Key, name: str) -> Bound | None:
         """The `conn` or `disconn` function of *key*, as it is now; of its last version where it is retired."""
         if self._notebook is None:  # no cells, whose end would take up a function that was defined anew
-            self._publish(self._hooks_named_anew(_Staged()))
+            definitions, _ = Staged().take(self.table, self._compile_hook)
+            self._publish(definitions)
         entry = self.table.get(key)
         hook = entry.definition.target.hooks.get(name) if entry is not None else None
         return hook.bound if hook is not None else None
@@ -468,55 +444,42 @@ class App:
 
     def report(self, error: HandlerError) -> None:
         """Show *error* where the author looks. Callable from any thread."""
-        self.errors.append(error)
+        self._reporter.report(error)
         self.feed.changed()
-        shown = (error.key, error.version)
-        self._shown[shown] += 1
-        if self._shown[shown] > TRACEBACKS_SHOWN:
-            return
-        text = f"{error.title}\n  message: {error.message}\n{error.traceback}"
-        if self._shown[shown] == TRACEBACKS_SHOWN:
-            text += "(more of them are in app.errors, and not shown)\n"
-        self._tell(error.key, text, logging.ERROR)
 
     def on_problem(self, connection: Connection, problem: str) -> None:
         """Warn the author, once, of something that the browser will not show."""
-        known = (connection.key, problem)
-        if known not in self._problems and len(self._problems) < 1000:
-            self._problems.add(known)
-            self._tell(connection.key, f"nbws warning: {connection.key.path}: {problem}\n", logging.WARNING)
+        self._reporter.warn(connection.key, problem)
 
     # -- cells
 
     def cell_begins(self, run: CellRun) -> None:
-        before: dict[tuple[Key, str], Any] = {}
-        for key, entry in self.table.live(WEBSOCKET):
-            before |= _hooks_now(key, entry.definition.target)
-        run.memory[id(self)] = _Staged(hooks_before=before)
+        run.memory[id(self)] = Staged.at_begin(self.table)
         if run.cell is not None and self._notebook is not None:
             for key in self.table.owned_by(Owner("cell", run.cell)):
                 self._parents[key] = self._notebook.parent()
 
     def cell_ends(self, run: CellRun, succeeded: bool) -> None:
-        staged: _Staged | None = run.memory.pop(id(self), None)
+        staged: Staged | None = run.memory.pop(id(self), None)
         if not succeeded or staged is None:
             return
         try:
-            renamed = self._hooks_named_anew(staged)
+            definitions, options = staged.take(self.table, self._compile_hook)
         except DefinitionError as exc:
-            print(f"{exc}\nThe hook that it was to replace stays.", file=sys.stderr)
-            renamed = []
+            # Only a hook that was defined anew can be refused so late, when the cell cannot fail any more.
+            print(f"DefinitionError: {exc}\nNothing of this cell is live; what was, stays.", file=sys.stderr)
+            return
         gone: Iterable[Key] = ()
         if run.cell is not None:
             gone = self.table.owned_by(Owner("cell", run.cell)) - staged.defined
-        self._publish([*renamed, *staged.definitions.values()], gone, staged.options)
+        self._publish(definitions, gone, options)
 
     def _run(self) -> CellRun | None:
         """The cell run that the calling code belongs to, where what it defines is staged."""
         return self._notebook.cells.current() if self._notebook is not None else None
 
-    def _staged(self, run: CellRun) -> _Staged:
-        staged: _Staged = run.memory.setdefault(id(self), _Staged())
+    def _staged(self, run: CellRun) -> Staged:
+        staged: Staged = run.memory.setdefault(id(self), Staged())
         return staged
 
     def _define(self, definition: Definition) -> None:
@@ -532,9 +495,7 @@ class App:
             self._publish([replace(definition, owner=Owner("module", module))])
             return
         owner = Owner("cell", run.cell) if run.cell is not None else None
-        staged = self._staged(run)
-        staged.definitions[definition.key] = replace(definition, owner=owner)
-        staged.defined.add(definition.key)
+        self._staged(run).add(replace(definition, owner=owner))
 
     def _stage_options(self, options: Options) -> None:
         run = self._run()
@@ -545,7 +506,7 @@ class App:
 
     def _publish_if_staged(self) -> None:
         run = self._run()
-        if run is not None and (self._staged(run).definitions or self._staged(run).options):
+        if run is not None and not self._staged(run).is_empty:
             self.publish()
 
     def _publish(
@@ -571,41 +532,22 @@ class App:
                     connection.unpark()
         self.feed.changed()
 
-    def _hooks_named_anew(self, staged: _Staged) -> list[Definition]:
-        """The definitions one of whose hooks has been defined anew, under the same name, since the cell began."""
-        live = {key: entry.definition for key, entry in self.table.live(WEBSOCKET)}
-        result = []
-        for key, definition in {**live, **staged.definitions}.items():
-            if not isinstance(definition.target, WsHandler):
-                continue
-            is_staged = key in staged.definitions
-            hooks = dict(definition.target.hooks)
-            for name, hook in definition.target.hooks.items():
-                now = hook.now()
-                if now is hook.bound.fn or (not is_staged and now is staged.hooks_before.get((key, name))):
-                    continue
-                hooks[name] = Hook(self._compile(now, path_parameters(key.path)), late=_is_global(now))
-            if any(hooks[name] is not hook for name, hook in definition.target.hooks.items()):
-                handler = WsHandler(definition.target.message, hooks)
-                anew = replace(definition, target=handler, fingerprint=_ws_fingerprint(handler.message.fn, hooks))
-                if is_staged:
-                    staged.definitions[key] = anew
-                else:
-                    result.append(anew)
-        return result
-
     def _is_gone(self, key: Key) -> bool:
         entry = self.table.get(key)
         return entry is None or entry.retired
 
     # -- inside
 
-    def _compile(
-        self, fn: Callable[..., Any], parameters: Iterable[str], refused: Mapping[str, str] | None = None
-    ) -> Bound:
+    def _compile(self, fn: Callable[..., Any], key: Key) -> Bound:
         return compile_handler(
-            fn, path_params=frozenset(parameters), types_by_name={App: "app", **INJECTED}, refused=refused
+            fn,
+            path_params=path_parameters(key.path),
+            types_by_name={App: "app", **INJECTED},
+            refused={} if key.method == WEBSOCKET else _NO_WEBSOCKET,
         )
+
+    def _compile_hook(self, key: Key, fn: Callable[..., Any]) -> Bound:
+        return self._compile(fn, key)
 
     def _start(self) -> None:
         with self._lock:
@@ -662,7 +604,7 @@ class App:
             return
         from nbws.notebook.preview import Preview
 
-        page = Preview(self.url, "/", _process_ticket if self.token is not None else None, None)
+        page = Preview(self.url, "/", _ticket if self.token is not None else None, None)
         self._notebook.show(page.link())
 
     def _feed_state(self) -> dict[str, Any]:
@@ -695,49 +637,6 @@ _NO_WEBSOCKET = {
 }
 
 
-def _notebook() -> Notebook | None:
-    if "IPython" not in sys.modules:
-        return None
-    from nbws.notebook.kernel import Notebook
-
-    return Notebook.here()
-
-
-def _identity_of_new_app(name: str | None, *, counts: bool) -> tuple[str, ...] | None:
-    """What an app made by the calling code is known by; None where it is a new one each time."""
-    notebook = _notebook()
-    module = notebook.imported_by_caller() if notebook is not None else _calling_module()
-    if name is not None:
-        return ("module", module, name) if module is not None else ("name", name)
-    run = notebook.cells.current() if notebook is not None else None
-    if run is None or run.cell is None or module is not None:
-        return None
-    if counts:
-        run.apps_made += 1
-    return ("cell", run.cell, str(run.apps_made))
-
-
-def _known_app(cls: type[App], name: str | None) -> App | None:
-    identity = _identity_of_new_app(name, counts=True)
-    if identity is None:
-        return None
-    known = _module_apps.get(identity) if identity[0] == "module" else _apps.get(identity)
-    return known if type(known) is cls else None
-
-
-def _remember(app: App, name: str | None) -> None:
-    app._identity = identity = _identity_of_new_app(name, counts=False)
-    if identity is not None:
-        (_module_apps if identity[0] == "module" else _apps)[identity] = app
-
-
-def _calling_module() -> str:
-    frame = sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "nbws":
-        frame = frame.f_back
-    return str(frame.f_globals.get("__name__", "__main__"))
-
-
 def _options(given: dict[str, Any]) -> Options:
     known = {f.name for f in fields(Options)}
     chosen = {}
@@ -758,23 +657,6 @@ def _options(given: dict[str, Any]) -> Options:
             meant = f"; did you mean {close[0]}=?" if close else "; an attribute of <body> goes into bodykw={...}"
             raise DefinitionError(f"App has no option {name!r}{meant}")
     return Options(**chosen)
-
-
-def _ws_fingerprint(fn: Callable[..., Any], hooks: Mapping[str, Hook]) -> Any:
-    return (
-        fingerprint(fn),
-        tuple((name, fingerprint(hook.bound.fn)) for name, hook in sorted(hooks.items())),
-    )
-
-
-def _hooks_now(key: Key, handler: WsHandler) -> dict[tuple[Key, str], Any]:
-    return {(key, name): hook.now() for name, hook in handler.hooks.items()}
-
-
-def _is_global(fn: Any) -> bool:
-    """Whether *fn* is what its module's global of its own name stands for, so that the name can be asked again."""
-    own_globals = getattr(fn, "__globals__", None)
-    return own_globals is not None and own_globals.get(getattr(fn, "__name__", None)) is fn
 
 
 def _full_name(thing: Any) -> str:

@@ -165,6 +165,8 @@ class AsgiApp:
             "query_string": without_credentials(scope.get("query_string", b""), policy.token),
             "nbws.token_in_url": came_with_token,
         }
+        if policy.token is not None and (came_with_token or TICKET in query):
+            send = _with_credential(send, f"{policy.cookie}={policy.token}; Path=/; HttpOnly")
         if policy.token is not None and self._desk.in_notebook:
             prefix = f"{policy.cookie}-"
             own = own_cookies(cookies, prefix)
@@ -172,8 +174,6 @@ class AsgiApp:
             if own:
                 scope["headers"].append((b"cookie", own.encode("latin-1")))
             send = _with_framed_cookies(send, prefix)
-        if policy.token is not None and (came_with_token or TICKET in query):
-            send = _with_credential(send, f"{policy.cookie}={policy.token}; Path=/; HttpOnly")
         await self._stack()(scope, receive, send)
 
     # -- routing
@@ -193,9 +193,7 @@ class AsgiApp:
         self._stacked = (table, makes, stack)
         return stack
 
-    def _new_stack(
-        self, options: Options, added: Iterable[Middleware], handlers: Mapping[Any, Callable[..., Any]]
-    ) -> ASGIApp:
+    def _new_stack(self, options: Options, added: Iterable[Any], handlers: Mapping[Any, Callable[..., Any]]) -> ASGIApp:
         session = Middleware(
             SessionMiddleware,
             secret_key=self._desk.secret_key,
@@ -207,7 +205,8 @@ class AsgiApp:
         server_error = next((handlers[k] for k in (500, Exception) if k in handlers), None)
         by_kind = {k: _exception_handler(h) for k, h in handlers.items() if k not in (500, Exception)}
         stack: ASGIApp = ExceptionMiddleware(self._route, handlers=by_kind, debug=options.debug)
-        for middleware in reversed((session, *added, *options.middleware)):
+        own = [Middleware(cls, *args, **kwargs) for cls, args, kwargs in added]
+        for middleware in reversed((session, *own, *options.middleware)):
             stack = middleware.cls(stack, *middleware.args, **middleware.kwargs)
         handler = _exception_handler(server_error) if server_error else None
         return ServerErrorMiddleware(stack, handler=handler, debug=options.debug)

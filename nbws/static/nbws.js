@@ -40,8 +40,10 @@
   let lost = false;
   window.addEventListener("message", (event) => {
     if (event.source !== window.parent || window.parent === window || !event.data || event.data.nbws !== "frame") return;
-    if (!notebook) listen();
+    const first = !notebook;
     notebook = event.origin;
+    if (first) { listen(); keepFocus(); }
+    if (event.data.focus) refocus();
     document.documentElement.dataset.theme = event.data.dark ? "dark" : "light";
     tell();
   });
@@ -62,6 +64,22 @@
         nbws: "page", path: location.pathname, height: pageHeight(), sockets: [...sockets.values()], live, lost,
       }, notebook);
     });
+  }
+
+  /* -- the focus: code that runs in the notebook may take it from a field in which somebody is typing */
+  let field = null;
+  function keepFocus() {
+    const say = (what) => window.parent.postMessage({ nbws: what }, notebook);
+    document.addEventListener("focusin", (event) => { field = event.target; });
+    document.addEventListener("focusout", () => setTimeout(() => { if (document.hasFocus() && !focused()) field = null; }));
+    window.addEventListener("blur", () => { if (field) say("blur"); });
+    window.addEventListener("focus", () => { say("focus"); refocus(); });
+    if (document.hasFocus()) say("focus");
+    field = focused();
+  }
+  const focused = () => (document.activeElement !== document.body ? document.activeElement : null);
+  function refocus() {
+    if (field && field.isConnected && !focused()) field.focus({ preventScroll: true });
   }
 
   function listen() {

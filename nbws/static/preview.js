@@ -62,15 +62,33 @@
     }
   }
 
+  /* The page lost the focus. Unless somebody clicked or typed in the notebook since it got it, some code took it,
+     such as JupyterLab running a cell: whoever was typing in the page goes on there. */
+  let touched = false, returned = 0;
+  const touch = (event) => { if (event.isTrusted) { touched = true; returned = 0; } };
+  const touches = ["pointerdown", "keydown"];
+  touches.forEach((kind) => window.addEventListener(kind, touch, true));
+  function giveBackFocus() {
+    if (touched || !document.hasFocus() || ++returned > 5) return;
+    frame.focus({ preventScroll: true });
+    frame.contentWindow.postMessage({ nbws: "frame", dark: isDark(), focus: true }, origin);
+  }
+
   function onMessage(event) {
     if (!root.isConnected) return stop();
     if (event.source !== frame.contentWindow || event.origin !== origin || !event.data) return;
     if (event.data.nbws === "hello") greet();
     else if (event.data.nbws === "page") draw(event.data);
+    else if (event.data.nbws === "focus") touched = false;
+    else if (event.data.nbws === "blur") giveBackFocus();
   }
   const themes = new MutationObserver(greet);
-  function stop() { window.removeEventListener("message", onMessage); themes.disconnect(); }
+  function stop() {
+    window.removeEventListener("message", onMessage);
+    touches.forEach((kind) => window.removeEventListener(kind, touch, true));
+    themes.disconnect();
+  }
   window.addEventListener("message", onMessage);
   themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
-  greet();
+  frame.addEventListener("load", greet);
 }

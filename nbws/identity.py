@@ -1,0 +1,68 @@
+"""Which app does `App(...)` mean? Run again it is the same one, so its port, connections and handlers stay.
+
+An app is known by its name where it has one, else by its cell and the how-manieth it is in a run of that cell. With no
+cell id it is a new one each time. An app that a module makes is never one that a cell made.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbws.notebook.kernel import Notebook
+
+__all__ = ["Identity", "identity_of_new_app", "known_app", "remember", "this_notebook"]
+
+Identity = tuple[str, ...]
+
+_of_cells: dict[Identity, Any] = {}
+_of_modules: weakref.WeakValueDictionary[Identity, Any] = weakref.WeakValueDictionary()
+
+
+def this_notebook() -> Notebook | None:
+    """The notebook of this process; None in a script, where Jupyter's side is not even imported."""
+    if "IPython" not in sys.modules:
+        return None
+    from nbws.notebook.kernel import Notebook
+
+    return Notebook.here()
+
+
+def identity_of_new_app(name: str | None) -> Identity | None:
+    """What the app that the calling code makes is known by; None where it is a new one each time.
+
+    Counts the unnamed apps of a cell's run, so it is called once for each.
+    """
+    notebook = this_notebook()
+    module = notebook.imported_by_caller() if notebook is not None else _calling_module()
+    if name is not None:
+        return ("name", name) if module is None else ("module", module, name)
+    run = notebook.cells.current() if notebook is not None else None
+    if run is None or run.cell is None or module is not None:
+        return None
+    run.apps_made += 1
+    return ("cell", run.cell, str(run.apps_made))
+
+
+def known_app(identity: Identity | None) -> Any:
+    """The app of *identity*; None where there is none yet."""
+    return _registry(identity).get(identity) if identity is not None else None
+
+
+def remember(identity: Identity | None, app: Any) -> None:
+    if identity is not None:
+        _registry(identity)[identity] = app
+
+
+def _registry(identity: Identity) -> MutableMapping[Identity, Any]:
+    return _of_modules if identity[0] == "module" else _of_cells
+
+
+def _calling_module() -> str:
+    frame = sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "nbws":
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", "__main__"))

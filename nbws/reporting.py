@@ -1,0 +1,43 @@
+"""Errors and warnings on their way to the author: kept, counted, and shown not too often."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable
+
+from nbws.dispatch import HandlerError
+from nbws.handlers import Key
+
+__all__ = ["Reporter"]
+
+TRACEBACKS_SHOWN = 20  #: of one version of one handler; the next ones are kept, and not shown
+_KEPT = 200
+_WARNINGS_KEPT = 1000
+
+
+class Reporter:
+    """Hands *write* (key, text, level of logging) what the author is to see. Callable from any thread."""
+
+    def __init__(self, write: Callable[[Key, str, int], None]) -> None:
+        self.errors: deque[HandlerError] = deque(maxlen=_KEPT)
+        self._write = write
+        self._shown: Counter[tuple[Key, int | None]] = Counter()
+        self._warned: set[tuple[Key, str]] = set()
+
+    def report(self, error: HandlerError) -> None:
+        self.errors.append(error)
+        version = (error.key, error.version)
+        self._shown[version] += 1
+        if self._shown[version] > TRACEBACKS_SHOWN:
+            return
+        text = f"{error.title}\n  message: {error.message}\n{error.traceback}"
+        if self._shown[version] == TRACEBACKS_SHOWN:
+            text += "(more of them are in app.errors, and not shown)\n"
+        self._write(error.key, text, logging.ERROR)
+
+    def warn(self, key: Key, problem: str) -> None:
+        """The same problem of the same endpoint is shown once."""
+        if (key, problem) not in self._warned and len(self._warned) < _WARNINGS_KEPT:
+            self._warned.add((key, problem))
+            self._write(key, f"nbws warning: {key.path}: {problem}\n", logging.WARNING)

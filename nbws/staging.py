@@ -1,0 +1,97 @@
+"""What a running cell has defined on an app, before it is known whether the cell succeeds.
+
+Publishing at each decorator and dropping what a cell no longer defines would erase the first of two routes in one
+cell, and leave half a program live where a cell fails half-way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nbws.binding import Bound
+from nbws.fingerprint import fingerprint
+from nbws.handlers import WEBSOCKET, Definition, HandlerTable, Hook, Key, WsHandler
+from nbws.options import Options
+
+__all__ = ["Staged", "hook_of", "ws_definition"]
+
+Compile = Callable[[Key, Callable[..., Any]], Bound]
+
+
+@dataclass
+class Staged:
+    """The definitions and options of one cell's run on one app."""
+
+    definitions: dict[Key, Definition] = field(default_factory=dict)  #: not published yet
+    defined: set[Key] = field(default_factory=set)  #: published or not
+    options: Options | None = None
+    hooks_before: dict[tuple[Key, str], Any] = field(default_factory=dict)  #: what the hooks' names stood for
+
+    @classmethod
+    def at_begin(cls, table: HandlerTable) -> Staged:
+        """What it is when the cell begins, with *table* live."""
+        staged = cls()
+        for key, entry in table.live(WEBSOCKET):
+            staged._note_hooks(key, entry.definition.target)
+        return staged
+
+    def add(self, definition: Definition) -> None:
+        self.definitions[definition.key] = definition
+        self.defined.add(definition.key)
+
+    def take(self, table: HandlerTable, compile_hook: Compile) -> tuple[list[Definition], Options | None]:
+        """(what is to be published over *table* now, new options); it is staged no more.
+
+        A `conn` or `disconn` function that the cell has defined anew, alone, is a definition too. Raises
+        DefinitionError where such a function cannot work; nothing is taken then.
+        """
+        live = {key: entry.definition for key, entry in table.live(WEBSOCKET)}
+        taken: list[Definition] = []
+        for key, definition in {**live, **self.definitions}.items():
+            before = {} if key in self.definitions else self.hooks_before
+            current = _with_hooks_of_now(definition, before, compile_hook)
+            if current is not definition or key in self.definitions:
+                taken.append(current)
+        for definition in taken:
+            if isinstance(definition.target, WsHandler):
+                self._note_hooks(definition.key, definition.target)
+        options, self.definitions, self.options = self.options, {}, None
+        return taken, options
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.definitions and self.options is None
+
+    def _note_hooks(self, key: Key, handler: WsHandler) -> None:
+        for name, hook in handler.hooks.items():
+            self.hooks_before[key, name] = hook.now()
+
+
+def hook_of(bound: Bound) -> Hook:
+    """*bound* as a hook: asked for by name where its module's global of that name is it."""
+    own_globals = getattr(bound.fn, "__globals__", {})
+    return Hook(bound, late=own_globals.get(getattr(bound.fn, "__name__", None)) is bound.fn)
+
+
+def ws_definition(key: Key, handler: WsHandler) -> Definition:
+    """A websocket endpoint's definition. Another handler or another hook makes another version."""
+    hooks = tuple((name, fingerprint(hook.bound.fn)) for name, hook in sorted(handler.hooks.items()))
+    return Definition(key, handler, (fingerprint(handler.message.fn), hooks))
+
+
+def _with_hooks_of_now(definition: Definition, before: dict[tuple[Key, str], Any], compile_hook: Compile) -> Definition:
+    """*definition* itself, or with the functions that its hooks' names stand for now and did not *before*."""
+    handler = definition.target
+    if not isinstance(handler, WsHandler):
+        return definition
+    anew = {}
+    for name, hook in handler.hooks.items():
+        now = hook.now()
+        if now is not hook.bound.fn and now is not before.get((definition.key, name)):
+            anew[name] = hook_of(compile_hook(definition.key, now))
+    if not anew:
+        return definition
+    handler = WsHandler(handler.message, {**handler.hooks, **anew})
+    return replace(ws_definition(definition.key, handler), owner=definition.owner)
