@@ -70,6 +70,8 @@ def main(argv: list[str]) -> int:
         return 0
     if not os.environ.get("PATH") and os.name == "posix":
         os.environ["PATH"] = POSIX_PATH
+        if not sys.executable:  # without PATH a Python that was started by its bare name cannot tell
+            os.execvp(sys.orig_argv[0], sys.orig_argv)
     if command == "lab":
         return lab(args)
     if command == "test":
@@ -171,9 +173,7 @@ def make_venv() -> None:
     if importlib.util.find_spec("ensurepip") is None:
         package = f"python{PYTHON_VERSION}-venv"
         if not apt_install(package):
-            sys.exit(
-                fail(f"{sys.executable} cannot make environments; install {package} or use another Python")
-            )
+            sys.exit(fail(f"{sys.executable} cannot make environments; install {package} or use another Python"))
     say(f"making {VENV} with Python {PYTHON_VERSION}")
     # The base interpreter: this one may be the very .venv that is made anew.
     python = getattr(sys, "_base_executable", None) or sys.executable

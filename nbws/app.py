@@ -220,6 +220,12 @@ class App:
 
         return define
 
+    def configure(self, **options: Any) -> None:
+        """Set these options of the constructor, and leave the others as they are. None leaves an option too."""
+        changed = {name: value for name, value in options.items() if value is not None}
+        if changed:
+            self._stage_options(replace(self._options_to_be(), **changed))
+
     def publish(self) -> None:
         """Make what this cell has defined so far live now, before the cell has ended. Retires nothing yet."""
         run = self._run()
@@ -251,7 +257,7 @@ class App:
         """Serve in this thread until Ctrl+C. For scripts; see `serve`."""
         server = self._new_server()
         self._server, self._last_port = server, server.port
-        self._print_link()
+        self._print_link(" (Ctrl+C stops it)")
         try:
             server.block()
         finally:
@@ -596,11 +602,10 @@ class App:
             return int(os.environ["PORT"]), True
         return 5001, False
 
-    def _print_link(self) -> None:
+    def _print_link(self, hint: str = "") -> None:
         if self._notebook is None or not self.in_notebook:
             address = self.url.replace("//127.0.0.1", "//localhost")
-            query = f"/?token={self.token}" if self.token is not None else ""
-            print(f"nbws: {address}{query} (Ctrl+C stops it)" if self._notebook is None else f"nbws: {address}{query}")
+            print(f"nbws: {address}{f'/?token={self.token}' if self.token is not None else ''}{hint}", flush=True)
             return
         from nbws.notebook.preview import Preview
 

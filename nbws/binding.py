@@ -157,7 +157,7 @@ def _reserved_name(name: str, annotation: Any, types_by_name: Mapping[type, str]
     if name in RESERVED:
         return name
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        for known, reserved in types_by_name.items():
+        for known, reserved in {HtmxHeaders: "htmx", **types_by_name}.items():
             if issubclass(annotation, known):
                 return reserved
     return None

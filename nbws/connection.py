@@ -20,7 +20,13 @@ from nbws.html import fragment
 from nbws.rooms import Rooms
 from nbws.state import State
 
-__all__ = ["CloseCode", "Connection", "Membership", "Sent", "current_connection"]
+__all__ = ["ABORT", "CloseCode", "Connection", "Membership", "Sent", "current_connection"]
+
+ABORT = "nbws.abort"
+"""The ASGI extension that ends the transport at once. A peer that never reads keeps every other way waiting."""
+
+_OVERFLOW_SECONDS = 1.0  #: how long a client that read too slowly has to take its close frame
+_CLOSE_SECONDS = 10.0  #: how long any other has to take what is queued, and its close frame
 
 current_connection: contextvars.ContextVar[Connection | None] = contextvars.ContextVar("nbws_connection", default=None)
 """The connection whose handler is running; None outside of one."""
@@ -121,6 +127,7 @@ class Connection:
         self._drained = asyncio.Event()
         self._poked = asyncio.Event()
         self._park_timer: asyncio.TimerHandle | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
 
     # -- what handlers use
 
@@ -154,10 +161,11 @@ class Connection:
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> Sent:
         """Close after what is queued has been sent. Callable from any thread; the first call counts."""
         with self._lock:
-            if self._close is None:
-                self._close = (code, reason)
+            is_first, self._close = self._close is None, self._close or (code, reason)
         self._wake(self._filled)
         self._wake(self._poked)
+        if is_first:
+            self._abort_after(_CLOSE_SECONDS)
         return Sent()
 
     def join(self, room: str) -> None:
@@ -219,10 +227,12 @@ class Connection:
     def offer(self, data: str | bytes) -> None:
         """Queue one frame. Callable from any thread. Never waits, never raises: an overflow closes the connection."""
         size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode("utf-8", "replace"))
+        overflows = False
         with self._lock:
             if self._close is not None or self._gone:
                 return
             if self._outbox and self._queued_bytes + size > self._outbox_limit:
+                overflows = True
                 self._outbox.clear()
                 self._queued_bytes = 0
                 self._close = (CloseCode.TRY_LATER, "the client reads too slowly")
@@ -230,6 +240,10 @@ class Connection:
                 self._outbox.append((data, size))
                 self._queued_bytes += size
         self._wake(self._filled)
+        if overflows:
+            self._wake(self._drained)
+            self._wake(self._poked)
+            self._abort_after(_OVERFLOW_SECONDS)
 
     @property
     def is_above_high_water(self) -> bool:
@@ -300,6 +314,10 @@ class Connection:
 
         self._on_loop(stop)
 
+    def poke(self) -> None:
+        """Let a worker that waits for the endpoint look again. On the connection's loop only."""
+        self._poked.set()
+
     async def poked(self) -> None:
         """Wait until the endpoint is back or the connection closes."""
         await self._poked.wait()
@@ -310,9 +328,21 @@ class Connection:
         self._gone = True
         if self._park_timer is not None:
             self._park_timer.cancel()
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
         self._poked.set()
         self._drained.set()
         self._membership.change(lambda rooms: rooms.leave_all(self))
+
+    def _abort_after(self, seconds: float) -> None:
+        abort = self.scope.get("extensions", {}).get(ABORT)
+
+        def start() -> None:
+            if not self._gone:
+                self._abort_timer = self._loop.call_later(seconds, abort)
+
+        if abort is not None:
+            self._on_loop(start)
 
     def _wake(self, event: asyncio.Event) -> None:
         if threading.get_ident() == self._thread:

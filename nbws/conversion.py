@@ -7,6 +7,7 @@ else is. msgspec converts what has one spelling (dates, UUIDs, enums, nested typ
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import enum
 import math
 import re
@@ -33,6 +34,9 @@ _LISTS: dict[Any, Callable[[list[Any]], Any]] = {
     tuple: tuple,
     Sequence: list,
 }
+
+#: Browsers send the time of <input type="time"> and "datetime-local" with no seconds, which RFC 3339 and msgspec want.
+_CLOCKS = (datetime.datetime, datetime.time)
 
 
 class Refused(ValueError):
@@ -119,7 +123,7 @@ def _int(value: Any) -> int:
 
 
 def _float(value: Any) -> float:
-    if type(value) in (int, float, str):
+    if type(value) in (int, float) or (type(value) is str and value.isascii() and "_" not in value):
         try:
             number = float(value)
         except (ValueError, OverflowError):
@@ -270,7 +274,13 @@ def _by_msgspec(annotation: Any) -> Converter:
         try:
             return msgspec.convert(value, annotation, strict=False)
         except (msgspec.ValidationError, ValueError, OverflowError):
-            raise Refused(value, want) from None
+            pass
+        try:
+            if annotation in _CLOCKS and isinstance(value, str):
+                return annotation.fromisoformat(value)
+        except ValueError:
+            pass
+        raise Refused(value, want)
 
     return convert
 

@@ -83,6 +83,7 @@ class Worker:
         self._inbox: asyncio.Queue[Any] = asyncio.Queue(desk.limits.inbox_messages)
         self._skips_call = False
         self._ends = False
+        self._calls = 0  # begun so far
 
     async def put(self, frame: str | bytes) -> None:
         """Give it the next frame. Waits while the inbox is full, and with it the reading of the socket."""
@@ -96,9 +97,11 @@ class Worker:
         self._ends = True
         if not self._inbox.full():
             self._inbox.put_nowait(_END)  # wakes a worker that waits for a frame
+        self._connection.poke()  # and one that waits for its endpoint
         while not task.done():
+            calls = self._calls
             await asyncio.wait({task}, timeout=self._desk.limits.finish_seconds)
-            if not task.done():
+            if not task.done() and self._calls == calls:
                 self._skips_call = True
                 task.cancel()
 
@@ -114,10 +117,12 @@ class Worker:
                     await self._guarded(self._handle(frame))
         finally:
             self._connection.end()
+            self._calls += 1
             await self._run_hook("disconn")
 
     async def _guarded(self, step: Awaitable[Any]) -> Any:
         """Await *step*; where `finish` cancelled it, forget it and go on."""
+        self._calls += 1
         try:
             return await step
         except asyncio.CancelledError:
@@ -155,7 +160,7 @@ class Worker:
             entry = self._desk.table.get(self._connection.key)
             if entry is not None and not entry.retired:
                 return entry
-            if not self._connection.is_open:
+            if self._ends or not self._connection.is_open:
                 return None
             await self._connection.poked()
 
@@ -185,10 +190,12 @@ class Worker:
             try:
                 async for item in result:
                     await connection.send(item)
+                    if not connection.is_open:  # one that never waits would keep the loop from everybody
+                        break
             finally:
                 await result.aclose()
         elif isinstance(result, types.GeneratorType):
-            await (in_thread(lambda: self._pump(result)) if in_thread else _at_once(lambda: self._pump(result)))
+            await _threaded(lambda: self._pump(result), in_thread)
         else:
             await connection.send(result)
 
@@ -229,8 +236,8 @@ async def run_handler(bound: Bound, call: Call, in_thread: InThread | None) -> A
     args, kwargs = bound.bind(call)
     if bound.kind is Kind.ASYNC:
         result = await bound.fn(*args, **kwargs)
-    elif bound.kind is Kind.SYNC and in_thread is not None:
-        result = await in_thread(lambda: bound.fn(*args, **kwargs))
+    elif bound.kind is Kind.SYNC:
+        result = await _threaded(lambda: bound.fn(*args, **kwargs), in_thread)
     else:
         result = bound.fn(*args, **kwargs)
     while inspect.isawaitable(result):
@@ -238,5 +245,19 @@ async def run_handler(bound: Bound, call: Call, in_thread: InThread | None) -> A
     return result
 
 
-async def _at_once(function: Callable[[], Any]) -> Any:
-    return function()
+async def _threaded(function: Callable[[], Any], in_thread: InThread | None) -> Any:
+    """What *function* returns or raises, run by *in_thread*; here and now where that is None."""
+    if in_thread is None:
+        return function()
+
+    def outcome() -> tuple[Any, BaseException | None]:
+        try:
+            return function(), None
+        except BaseException as exc:
+            # As a value: a GeneratorExit in a future would close the coroutine that waits for it, not raise there.
+            return None, exc
+
+    result, exception = await in_thread(outcome)
+    if exception is not None:
+        raise exception
+    return result

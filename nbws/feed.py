@@ -41,8 +41,8 @@ class Feed:
         stream = _Stream()
         with self._lock:
             self._streams.append(stream)
-            oldest = self._streams[0] if len(self._streams) > MAX_STREAMS else None
-        if oldest is not None:
+            alive = [s for s in self._streams if not s.ended]
+        for oldest in alive[:-MAX_STREAMS]:
             oldest.end()
         try:
             while True:

@@ -6,9 +6,11 @@ cell, nor the state that it works on.
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 import types
+import typing
 from collections.abc import Hashable
 from typing import Any
 
@@ -23,6 +25,8 @@ def fingerprint(value: Any) -> Hashable:
 
 
 def _of(value: Any, seen: set[int]) -> Hashable:
+    if isinstance(value, enum.Enum):
+        return ("member", _class_name(type(value)), value.name)
     if isinstance(value, _PLAIN):
         return (type(value).__name__, value)
     if id(value) in seen:
@@ -42,7 +46,20 @@ def _of(value: Any, seen: set[int]) -> Hashable:
         return (type(value).__name__, frozenset(members) if isinstance(value, frozenset) else members)
     if isinstance(value, type):
         return _class(value, seen)
-    return ("instance", _class_name(type(value)), _of(vars(type(value)).get("__call__"), seen))
+    call = inspect.getattr_static(type(value), "__call__", None)
+    wrapped = inspect.getattr_static(value, "__wrapped__", None)  # as functools.cache leaves it
+    return ("instance", _class_name(type(value)), _of(call, seen), _of(wrapped, seen))
+
+
+def _default(value: Any, seen: set[int]) -> Hashable:
+    """A default is written in the signature, so what a list or a dict there holds is code and not state."""
+    if type(value) not in (list, set, dict) or id(value) in seen:
+        return _of(value, seen)
+    seen = seen | {id(value)}
+    if isinstance(value, dict):
+        return ("dict", tuple((_default(k, seen), _default(v, seen)) for k, v in value.items()))
+    members = tuple(_default(v, seen) for v in value)
+    return (type(value).__name__, frozenset(members) if isinstance(value, set) else members)
 
 
 def _code(code: types.CodeType, seen: set[int]) -> Hashable:
@@ -71,8 +88,8 @@ def _function(function: types.FunctionType, seen: set[int]) -> Hashable:
     return (
         "function",
         _of(function.__code__, seen),
-        _of(function.__defaults__ or (), seen),
-        tuple((k, _of(v, seen)) for k, v in (function.__kwdefaults__ or {}).items()),
+        tuple(_default(v, seen) for v in function.__defaults__ or ()),
+        tuple((k, _default(v, seen)) for k, v in (function.__kwdefaults__ or {}).items()),
         _annotations(function, seen),
         tuple(closure),
     )
@@ -83,7 +100,14 @@ def _annotations(owner: Any, seen: set[int]) -> Hashable:
         annotations = inspect.get_annotations(owner)
     except Exception:  # evaluated late since Python 3.14, and then a name may be missing
         return "unreadable"
-    return tuple((name, _of(a, seen) if isinstance(a, type) else repr(a)) for name, a in annotations.items())
+    return tuple((name, _annotation(a, seen)) for name, a in annotations.items())
+
+
+def _annotation(annotation: Any, seen: set[int]) -> Hashable:
+    args = typing.get_args(annotation)
+    if args:
+        return (repr(typing.get_origin(annotation)), tuple(_annotation(a, seen) for a in args))
+    return _of(annotation, seen) if isinstance(annotation, type) else repr(annotation)
 
 
 def _class(cls: type, seen: set[int]) -> Hashable:

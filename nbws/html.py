@@ -67,7 +67,7 @@ class Tag:
     def __call__(self, *children: Any, **attributes: Any) -> Tag:
         """A new tag with these children after the present ones, and these attributes over them."""
         attrs = self.attrs | _attributes(self.tag, children, attributes) if attributes or children else self.attrs
-        return _make(self.tag, attrs, self._inner + _content(self.tag, children))
+        return _make(self.tag, attrs, f"{self._inner}{_content(self.tag, children)}")  # `+` of a Markup escapes
 
     def __html__(self) -> str:
         if self.tag in _VOID:
@@ -78,7 +78,7 @@ class Tag:
 
     def out_of_band(self) -> str:
         """The HTML as htmx 2 and htmx 4 both swap it out of band: by its id, unless it says otherwise itself."""
-        if "hx-swap-oob" in self.attrs or "id" not in self.attrs:
+        if "hx-swap-oob" in self.attrs or not self.id:
             return self.__html__()
         oob = f'{self._start} hx-swap-oob="true">'
         return oob if self.tag in _VOID else f"{oob}{self._inner}</{self.tag}>"
@@ -146,15 +146,14 @@ def fragment(content: Any) -> Fragment:
             parts.append(scanned.html)
             problems.extend(scanned.problems)
         else:
-            text = _render(item)
-            parts.append(text)
-            if text.strip():
-                problems.append(_bare_text(text))
+            parts.append(_render(item))
+            if item.strip():
+                problems.append(_bare_text(item))
     return Fragment("".join(parts), tuple(problems))
 
 
 def _swappable(attrs: Mapping[str, Any]) -> bool:
-    return "id" in attrs or "hx-swap-oob" in attrs
+    return attrs.get("id") not in (None, True, "") or "hx-swap-oob" in attrs
 
 
 def _no_id(tag: str) -> str:
@@ -216,8 +215,11 @@ def _content(tag: str, children: tuple[Any, ...]) -> str:
     if not children:
         return ""
     if tag in ("script", "style"):
-        # Raw text in HTML: nothing is escaped there, only the closing tag can end it (HTML standard, 13.1.2).
+        # Raw text in HTML: nothing is escaped there. The closing tag ends it, and "<!--" before "<script" keeps a
+        # script from ending (HTML standard, 4.12.1.3 and 13.1.2).
         code = "".join(str(c) for c in children if c is not None and not isinstance(c, Mapping))
+        if tag == "script" and "<script" in code.lower():
+            code = code.replace("<!--", r"\u003C!--")
         return re.sub(rf"</(?={tag})", r"<\\/", code, flags=re.IGNORECASE)
     if len(children) == 1 and not isinstance(children[0], Mapping):
         return _render(children[0])
@@ -262,11 +264,11 @@ def _attribute_name(name: str) -> str:
 def _attribute_value(name: str, value: Any) -> str | bool:
     if value is True or type(value) is str:
         return value if value is True else escape(value)
-    if isinstance(value, Tag):
-        value = f"#{value.id}" if name == "hx-target" else value.id or ""
-    elif hasattr(value, "__html__"):
+    if isinstance(value, Tag):  # stands for its id, which is escaped already
+        return f"#{value.id}" if name == "hx-target" else value.id or ""
+    if hasattr(value, "__html__"):
         return str(value.__html__()).replace('"', "&#34;")
-    elif name in _JSON_ATTRIBUTES and isinstance(value, Mapping):
+    if name in _JSON_ATTRIBUTES and isinstance(value, Mapping):
         value = json.dumps(value)
     elif isinstance(value, Mapping):
         value = "; ".join(f"{k}:{v}" for k, v in value.items())

@@ -61,7 +61,7 @@ def parse(frame: str, max_depth: int = 64) -> Message:
         payload = _decode(frame)
     except RecursionError:
         raise MessageError(f"the message nests deeper than {max_depth} levels; send it flat") from None
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeError) as exc:
         raise MessageError(
             f"the message is no JSON ({exc}): {_start_of(frame)}; a form with ws_send sends a JSON object"
         ) from None

@@ -55,6 +55,8 @@ class Options:
                 f"exts={unknown[0]!r} is not shipped; there is {', '.join(EXTENSIONS)}. "
                 "Add another extension's script with hdrs=Script(src=...)"
             )
+        if self.token == "":
+            raise DefinitionError("token='' lets everybody in; give a long random text, True to make one, or False")
         if self.port is not None and not (isinstance(self.port, int) and 0 <= self.port < 65536):
             raise DefinitionError(f"port={self.port!r} is no port; give a number from 1 to 65535, or None")
 

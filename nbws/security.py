@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
+from urllib.parse import unquote_plus
 
 __all__ = [
     "TICKET",
@@ -67,12 +67,12 @@ class Asked:
 
 def judge(policy: Policy, asked: Asked) -> Verdict:
     """Whether *asked* may pass."""
-    token_given = _is(asked.query.get("token"), policy.token)
+    token_given = _is(asked.query.get("token"), policy.token) or _is(asked.cookies.get(policy.cookie), policy.token)
     if not asked.in_process and not token_given and not _host_is_served(policy, asked.host):
         return Verdict.BAD_HOST
     if asked.origin is not None and not _origin_is_ours(policy, asked):
         return Verdict.BAD_ORIGIN
-    if policy.token is None or token_given or _is(asked.cookies.get(policy.cookie), policy.token):
+    if policy.token is None or token_given:
         return Verdict.PASS
     if _is(asked.query.get(TICKET), policy.ticket):
         return Verdict.PASS
@@ -91,11 +91,15 @@ def new_ticket() -> str:
 
 def without_credentials(query: bytes, token: str | None) -> bytes:
     """*query* without what is for the gate alone, so that no handler sees it; the rest is left as it came."""
-    if TICKET.encode() not in query and b"token=" not in query:
+    if not any(sign in query for sign in (b"ticket", b"token", b"%")):
         return query
-    own = f"token={token}".encode() if token is not None else None
-    ticket = f"{TICKET}=".encode()
-    return b"&".join(part for part in query.split(b"&") if part != own and not part.startswith(ticket))
+
+    def is_for_the_gate(part: bytes) -> bool:
+        name, _, value = part.decode("latin-1").partition("=")
+        name = unquote_plus(name)
+        return name == TICKET or (name == "token" and unquote_plus(value) == token)
+
+    return b"&".join(part for part in query.split(b"&") if not is_for_the_gate(part))
 
 
 def read_cookies(header: str) -> dict[str, str]:
@@ -123,21 +127,18 @@ def framed_cookies(header: str, prefix: str) -> list[str]:
     Inside a frame of another site only `SameSite=None; Secure; Partitioned` is kept (seen in Chromium 156); other
     clients take the plain one, which therefore comes last.
     """
-    try:
-        jar = SimpleCookie(header)
-    except CookieError:
+    pair, *attributes = (part.strip() for part in header.split(";"))  # RFC 6265, section 5.2
+    if not pair.partition("=")[0] or "=" not in pair:
         return []
-    result = []
-    for name, morsel in jar.items():
-        attributes = {k: v for k, v in morsel.items() if v and k not in ("samesite", "secure", "partitioned")}
-        text = f"{prefix}{name}={morsel.coded_value}" + "".join(
-            f"; {k}" if v is True else f"; {k}={v}" for k, v in attributes.items()
-        )
-        result += [
-            f"{text}; SameSite=None; Secure; Partitioned",
-            f"{text}; SameSite={morsel['samesite'] or 'lax'}",
-        ]
-    return result
+    same_site, kept = "lax", [f"{prefix}{pair}"]
+    for attribute in attributes:
+        name, _, value = attribute.partition("=")
+        if name.lower() == "samesite":
+            same_site = value
+        elif attribute and name.lower() not in ("secure", "partitioned"):
+            kept.append(attribute)
+    text = "; ".join(kept)
+    return [f"{text}; SameSite=None; Secure; Partitioned", f"{text}; SameSite={same_site}"]
 
 
 def _is(given: str | None, expected: str | None) -> bool:

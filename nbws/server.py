@@ -15,7 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from nbws.connection import ABORT
 from nbws.errors import PortTakenError, ServerStartError
 from nbws.limits import Limits
 
@@ -65,6 +67,16 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
+class _Websocket(WebSocketsSansIOProtocol):
+    """Offers the ABORT extension: uvicorn's own ways to close wait until a peer has read what was sent."""
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        if hasattr(self, "scope"):  # else the handshake was refused
+            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions[ABORT] = self.transport.abort
+
+
 class _Uvicorn(uvicorn.Server):
     """Says when it has started, and when it is about to stop."""
 
@@ -101,7 +113,7 @@ class Server:
         self._failure: BaseException | None = None
         config = uvicorn.Config(
             app,
-            ws="websockets-sansio",
+            ws=_Websocket,
             ws_max_size=limits.message_bytes,
             ws_per_message_deflate=False,  # it costs memory for each connection, and loopback has no use for it
             lifespan="on",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import replace
 from typing import Any
 
 from nbws.app import App
@@ -28,13 +27,11 @@ def serve(
     Raises NbwsError where there is no such app.
     """
     caller = sys._getframe(1).f_globals
-    in_shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
-    if caller.get("__name__") != "__main__" and appname is None:
+    if caller.get("__name__") != "__main__":
         return
     found = _find(app, caller)
-    if host is not None or port is not None:
-        options = found.options
-        found.options = replace(options, host=host or options.host, port=port or options.port)
+    found.configure(host=host, port=port)
+    in_shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
     is_the_script = caller is vars(sys.modules["__main__"])
     if in_shell or not is_the_script or _loop_is_running():
         found.start()

@@ -19,6 +19,8 @@ class State(dict[str, Any]):
             ) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(dict, name):  # read again, it would be the method
+            raise AttributeError(f"{name!r} is a method of this dict; write state[{name!r}] = ...")
         self[name] = value
 
     def __delattr__(self, name: str) -> None:

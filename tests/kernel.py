@@ -48,6 +48,7 @@ class Kernel:
         self._client: BlockingKernelClient = self._manager.client()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=60)
+        self._seen: dict[str, Ran] = {}
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self._client.stop_channels()
@@ -61,6 +62,8 @@ class Kernel:
 
     def interrupt(self) -> None:
         self._manager.interrupt_kernel()
+        # A kernel whose cell awaits sleeps in its event loop; the next message wakes it (seen with ipykernel 7.4).
+        self._client.kernel_info()
 
     def start(self, cell: str | None, source: str) -> str:
         """Ask for a run and return at once; `finish` waits for it."""
@@ -70,7 +73,7 @@ class Kernel:
             "store_history": True,
             "user_expressions": {},
             "allow_stdin": False,
-            "stop_on_error": True,
+            "stop_on_error": False,
         }
         metadata = {} if cell is None else {"cellId": cell}
         message = self._client.session.msg("execute_request", content, metadata=metadata)
@@ -78,25 +81,36 @@ class Kernel:
         return str(message["header"]["msg_id"])
 
     def finish(self, request: str, timeout: float = 60) -> Ran:
-        ran = Ran(ok=True)
-        while True:
-            message = self._client.get_iopub_msg(timeout=timeout)
-            if message["parent_header"].get("msg_id") != request:
-                continue
-            kind, content = message["msg_type"], message["content"]
-            if kind == "stream":
-                setattr(ran, content["name"], getattr(ran, content["name"]) + content["text"])
-            elif kind in ("execute_result", "display_data"):
-                ran.data.append(content["data"])
-            elif kind == "error":
-                ran.error += _COLOURS.sub("", "\n".join(content["traceback"])) + "\n"
-            elif kind == "status" and content["execution_state"] == "idle":
-                break
+        while self._take_output(timeout) != (request, "idle"):
+            pass
+        ran = self._seen.setdefault(request, Ran(ok=True))
         while True:
             reply = self._client.get_shell_msg(timeout=timeout)
             if reply["parent_header"].get("msg_id") == request:
                 ran.ok = reply["content"]["status"] == "ok"
                 return ran
+
+    def wait_for_text(self, request: str, text: str, timeout: float = 20) -> str:
+        """What the run *request* has printed, when *text* is in it; it may have ended long ago."""
+        while True:
+            ran = self._seen.setdefault(request, Ran(ok=True))
+            if text in ran.stdout + ran.stderr:
+                return ran.stdout + ran.stderr
+            self._take_output(timeout)
+
+    def _take_output(self, timeout: float) -> tuple[str, str]:
+        """Take in the next output message. Gives (the request it belongs to, "idle" where that has ended)."""
+        message = self._client.get_iopub_msg(timeout=timeout)
+        request = str(message["parent_header"].get("msg_id"))
+        ran = self._seen.setdefault(request, Ran(ok=True))
+        kind, content = message["msg_type"], message["content"]
+        if kind == "stream":
+            setattr(ran, content["name"], getattr(ran, content["name"]) + content["text"])
+        elif kind in ("execute_result", "display_data"):
+            ran.data.append(content["data"])
+        elif kind == "error":
+            ran.error += _COLOURS.sub("", "\n".join(content["traceback"])) + "\n"
+        return request, content["execution_state"] if kind == "status" else ""
 
     def run(self, cell: str | None, source: str, timeout: float = 60) -> Ran:
         return self.finish(self.start(cell, source), timeout)

@@ -12,6 +12,14 @@
     history.replaceState(history.state, "", url);
   }
 
+  /* -- a server that restarts is back soon: look for it every few seconds, where htmx waits for up to a minute */
+  document.addEventListener("DOMContentLoaded", () => {
+    const config = window.htmx && window.htmx.config;
+    if (config && config.wsReconnectDelay === "full-jitter") {
+      config.wsReconnectDelay = (tries) => Math.min(250 * 2 ** tries, 3000) * (0.5 + Math.random() / 2);
+    }
+  });
+
   /* -- the state of the page's websockets, for the line over the preview */
   const sockets = new Map();  // element -> {path, state}
   const note = (state) => (event) => {

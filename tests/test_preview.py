@@ -1,0 +1,229 @@
+"""The preview in a real JupyterLab, driven in Chromium with the network off."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import Browser, LabServer, Notebook, OpenNotebook
+from playwright.sync_api import Frame, Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.lab]
+
+CHAT = Path(__file__).parent.parent / "notebooks" / "01-chat.ipynb"
+APP, PAGE, HANDLER, PREVIEW, SWAP, LOOK = 2, 4, 6, 8, 10, 12
+
+
+class Sockets:
+    """The websockets of apps, not Jupyter's own, that a page has opened."""
+
+    def __init__(self, page: Page) -> None:
+        self.opened = 0
+        self.closed = 0
+        page.on("websocket", self._on_open)
+
+    def _on_open(self, socket: Any) -> None:
+        if "/api/" not in socket.url:
+            self.opened += 1
+            socket.on("close", self._on_close)
+
+    def _on_close(self, _: object) -> None:
+        self.closed += 1
+
+
+def run(notebook: Notebook, *cells: int) -> None:
+    for cell in cells:
+        notebook.run(cell)
+
+
+def preview(notebook: Notebook, cell: int = PREVIEW) -> Frame:
+    frame = notebook.iframe(cell)
+    frame.wait_for_selector("body")
+    return frame
+
+
+def line(notebook: Notebook, cell: int = PREVIEW) -> Any:
+    return notebook.cell(cell).locator(".nbws-line")
+
+
+def say(frame: Frame, text: str) -> None:
+    frame.fill("#text", text)
+    frame.press("#text", "Enter")
+
+
+@pytest.fixture
+def chat(notebook_in_lab: OpenNotebook) -> Notebook:
+    notebook = notebook_in_lab(CHAT)
+    run(notebook, APP, PAGE, HANDLER)
+    return notebook
+
+
+def test_half_a_message_survives_the_swap_and_goes_to_the_new_handler_on_the_same_websocket(chat: Notebook) -> None:
+    sockets = Sockets(chat.page)
+    run(chat, PREVIEW)
+    frame = preview(chat)
+    say(frame, "hello <b>")
+    expect(frame.locator("#lines li").last).to_have_text("hello <b>")
+    frame.click("#text")
+    chat.page.keyboard.type("half a mess")
+    chat.set_source(HANDLER, chat.source(HANDLER).replace("Li(text)", 'Li("new: ", text)'))
+    run(chat, HANDLER)
+    expect(frame.locator("#text")).to_be_focused()
+    chat.page.keyboard.type("age\n")
+    expect(frame.locator("#lines li").last).to_have_text("new: half a message")
+    expect(line(chat)).to_contain_text("v2")
+    assert (sockets.opened, sockets.closed) == (1, 0)
+
+
+def test_the_notebook_is_left_in_peace_by_somebody_who_works_in_it(chat: Notebook) -> None:
+    run(chat, PREVIEW)
+    frame = preview(chat)
+    frame.click("#text")
+    chat.run_keys(HANDLER)
+    expect(frame.locator("#text")).not_to_be_focused()
+
+
+def test_the_line_shows_path_state_and_version_and_opens_a_tab_in_which_the_chat_works(
+    chat: Notebook, browser: Browser
+) -> None:
+    run(chat, PREVIEW)
+    frame = preview(chat)
+    expect(line(chat)).to_contain_text("connected")
+    expect(line(chat).locator(".nbws-path")).to_have_text("/")
+    expect(line(chat)).to_contain_text("/chat v1")
+    with chat.page.context.expect_page() as opening:
+        line(chat).get_by_text("open in a tab").click()
+    tab = opening.value
+    tab.wait_for_selector("#text")
+    assert "nbws-ticket" not in tab.url
+    say(frame, "from the frame")
+    expect(tab.locator("#lines li").last).to_have_text("from the frame")
+    tab.fill("#text", "from the tab")
+    tab.press("#text", "Enter")
+    expect(frame.locator("#lines li").last).to_have_text("from the tab")
+    tab.close()
+    assert browser.refused == []
+
+
+def test_the_frame_is_as_high_as_its_page(chat: Notebook) -> None:
+    run(chat, PREVIEW)
+    frame = preview(chat)
+    before = frame_height(chat)
+    for n in range(8):
+        say(frame, f"line {n}")
+        expect(frame.locator("#lines li").last).to_have_text(f"line {n}")
+    chat.page.wait_for_function(
+        "([before]) => document.querySelector('.nbws-preview iframe').offsetHeight > before + 100", arg=[before]
+    )
+    frame.wait_for_function("document.documentElement.scrollHeight <= document.documentElement.clientHeight")
+
+
+def frame_height(notebook: Notebook) -> int:
+    height: int = notebook.cell(PREVIEW).locator("iframe").evaluate("each => each.offsetHeight")
+    return height
+
+
+def test_run_all_keeps_every_connection_but_the_rerun_previews_own(chat: Notebook) -> None:
+    run(chat, PREVIEW)
+    preview(chat)
+    run(chat, SWAP)
+    ask = chat.add("[each.id for each in app.connections]")
+    with chat.page.context.expect_page() as opening:
+        line(chat).get_by_text("open in a tab").click()
+    tab = opening.value
+    sockets = Sockets(tab)
+    tab.wait_for_selector("#text")
+    expect(tab.locator("#lines")).to_contain_text("is here")
+    chat.run(ask)
+    before = json.loads(chat.text(ask).replace("'", '"'))
+    for _ in range(3):
+        run(chat, APP, PAGE, HANDLER, PREVIEW, SWAP)
+    tab.fill("#text", "still here")
+    tab.press("#text", "Enter")
+    expect(tab.locator("#lines li").last).to_contain_text("still here")
+    chat.run(ask)
+    after = json.loads(chat.text(ask).replace("'", '"'))
+    assert before[-1] in after
+    assert sockets.closed == 0
+    tab.close()
+
+
+def test_after_a_kernel_restart_the_open_page_comes_back_by_itself(chat: Notebook) -> None:
+    run(chat, PREVIEW)
+    with chat.page.context.expect_page() as opening:
+        line(chat).get_by_text("open in a tab").click()
+    tab = opening.value
+    tab.wait_for_selector("#text")
+    chat.restart_kernel()
+    run(chat, APP, PAGE, HANDLER, PREVIEW)
+    tab.fill("#text", "after the restart")
+    tab.press("#text", "Enter")
+    expect(tab.locator("#lines li").last).to_have_text("after the restart", timeout=15_000)
+    tab.close()
+
+
+def test_an_error_of_a_handler_shows_under_the_preview_and_under_its_cell_and_the_chat_goes_on(chat: Notebook) -> None:
+    chat.set_source(HANDLER, chat.source(HANDLER).replace("Li(text)", "Li(str(100 / int(text)))"))
+    run(chat, HANDLER, PREVIEW)
+    frame = preview(chat)
+    say(frame, "0")
+    errors = chat.cell(PREVIEW).locator(".nbws-errors")
+    expect(errors).to_contain_text("chat v2 on WS /chat: ZeroDivisionError: division by zero")
+    assert "ZeroDivisionError" in chat.text_until(HANDLER, "ZeroDivisionError: division by zero")
+    say(frame, "5")
+    expect(frame.locator("#lines li").last).to_have_text("20.0")
+    errors.get_by_text("dismiss").click()
+    expect(errors).to_be_empty()
+
+
+def test_the_token_is_in_no_saved_notebook_and_no_page(chat: Notebook, lab: LabServer) -> None:
+    run(chat, PREVIEW)
+    frame = preview(chat)
+    ask = chat.add("print(app.token)")
+    chat.run(ask)
+    token = chat.text_until(ask, "\n").strip()
+    assert re.fullmatch("[0-9a-f]{64}", token)
+    assert token not in frame.content()
+    assert token not in frame.url
+    assert "nbws-ticket" not in frame.evaluate("location.href")
+    chat.page.evaluate("i => __cell(i).model.outputs.clear()", ask)
+    chat.save()
+    assert token not in (lab.root / chat.path).read_text()
+
+
+@pytest.fixture(scope="module")
+def dark_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
+    with LabServer(tmp_path_factory.mktemp("dark"), hostname="localhost", dark=True) as server:
+        yield server
+
+
+def test_under_the_other_loopback_name_narrow_and_dark_it_works_with_its_session(
+    notebook_in_lab: OpenNotebook, dark_lab: LabServer
+) -> None:
+    cells = [
+        "from nbws.common import *\napp = App()",
+        """
+@app.get('/')
+def index(session, request):
+    session['seen'] = session.get('seen', 0) + 1
+    return Titled('Dark', P(f"seen {session['seen']}, cookies {sorted(request.cookies)}", id='seen'),
+        Form(Input(id='text'), ws_send=True), P(id='out'), hx_ext='ws', ws_connect='/ws')
+
+@app.ws('/ws')
+async def echo(text: str, session): return P(f"{text}, {session['seen']}", id='out')
+""",
+        "app",
+    ]
+    notebook = notebook_in_lab(cells, server=dark_lab, viewport=(700, 900))
+    run(notebook, 0, 1, 2)
+    frame = preview(notebook, 2)
+    expect(frame.locator("html")).to_have_attribute("data-theme", "dark")
+    assert frame.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+    say(frame, "hi")
+    expect(frame.locator("#out")).to_have_text("hi, 1")
+    frame.goto(frame.url)
+    expect(frame.locator("#seen")).to_have_text("seen 2, cookies ['session_']")
