@@ -7,6 +7,7 @@ import hmac
 import itertools
 import logging
 import os
+import re
 import secrets
 import sys
 import threading
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlencode
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads, path_parameters
 from nbws.binding import Bound, compile_handler
@@ -33,6 +35,7 @@ from nbws.reporting import Reporter
 from nbws.security import Policy, derive_token, new_ticket
 from nbws.staging import Staged, hook_of, ws_definition
 from nbws.state import State
+from nbws.static_files import WEB_FILES, WebFiles
 
 if TYPE_CHECKING:
     from nbws.notebook.cells import CellRun
@@ -194,6 +197,14 @@ class App:
         if at:
             path_parameters(at)
         self._define(Definition(Key("MOUNT", at), (app, name), id(app)))
+
+    def static_route_exts(self, prefix: str = "/", static_path: str = ".", exts: Iterable[str] = WEB_FILES) -> None:
+        """Serve files of *static_path* under *prefix* that end in one of *exts*: images, styles, scripts, media."""
+        self.mount(prefix, WebFiles(static_path, frozenset(exts)))
+
+    def static_route(self, ext: str, prefix: str = "/", static_path: str = ".") -> None:
+        """Serve files of *static_path* under *prefix* that end in *ext*, such as ".css"."""
+        self.static_route_exts(prefix, static_path, (ext.lstrip("."),))
 
     def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
         """Put an ASGI middleware around the routes. The same class added again replaces the one before."""
@@ -588,10 +599,12 @@ class App:
 
     def _preferred_port(self, options: Options) -> tuple[int, bool]:
         """(port, whether it must be that one)."""
-        if options.port is not None:
+        if options.port:
             return options.port, True
         if self._last_port is not None:
             return self._last_port, False
+        if options.port == 0:
+            return 0, True
         key = self._notebook.session_key if self._notebook is not None else None
         if key is not None:
             # Below the ports that systems hand out to outgoing connections (Linux: 32768 and up).
@@ -669,8 +682,16 @@ def _full_name(thing: Any) -> str:
 
 
 def _mark_routed(fn: Any, path: str) -> None:
-    """Lets a routed function stand for its path: `A("rooms", href=rooms)`."""
+    """Lets a routed function stand for its path: `A("rooms", href=rooms)`, or `rooms.to(page=2)` with parameters."""
     try:
-        fn.route_path = path
+        fn.route_path, fn.to = path, partial(_filled, path)
     except (AttributeError, TypeError):  # a bound method, a builtin
         pass
+
+
+def _filled(path: str, **values: Any) -> str:
+    """*path* with its parameters filled from *values*, and the rest of them as its query."""
+    names = path_parameters(path)
+    filled = re.sub(r"{(\w+)(?::\w+)?}", lambda m: quote(str(values[m[1]]), safe="/" if ":path" in m[0] else ""), path)
+    query = urlencode({name: value for name, value in values.items() if name not in names}, doseq=True)
+    return f"{filled}?{query}" if query else filled

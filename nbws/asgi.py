@@ -46,6 +46,7 @@ from nbws.security import (
     Asked,
     Policy,
     Verdict,
+    came_with_token,
     framed_cookies,
     judge,
     own_cookies,
@@ -158,14 +159,14 @@ class AsgiApp:
         if verdict is not Verdict.PASS:
             await _refuse(verdict, asked, scope, receive, send)
             return
-        came_with_token = query.get("token") is not None and query["token"] == policy.token
+        token_in_url = came_with_token(policy, asked)
         scope = {
             **scope,
             "app": self._desk,
             "query_string": without_credentials(scope.get("query_string", b""), policy.token),
-            "nbws.token_in_url": came_with_token,
+            "nbws.token_in_url": token_in_url,
         }
-        if policy.token is not None and (came_with_token or TICKET in query):
+        if policy.token is not None and (token_in_url or TICKET in query):
             send = _with_credential(send, f"{policy.cookie}={policy.token}; Path=/; HttpOnly")
         if policy.token is not None and self._desk.in_notebook:
             prefix = f"{policy.cookie}-"

@@ -44,7 +44,6 @@ from nbws.messages import HtmxHeaders
 from nbws.responses import FtResponse, HtmxResponseHeaders, HttpHeader, Redirect, cookie
 from nbws.serving import serve
 from nbws.state import State
-from nbws.static_files import WebFiles
 
 FastHTML = App
 globals().update(MAKERS)
@@ -95,7 +94,7 @@ def fast_app(
         raise NbwsError("fast_app makes no database; open one with fastlite or sqlite3, and leave db_file out")
     app = App(hdrs=hdrs, **options)
     if static_path is not None:
-        app.mount("/", WebFiles(static_path))
+        app.static_route_exts(static_path=str(static_path))
     return app, app.route
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,10 +65,7 @@ class FtResponse:
         self.headers, self.media_type, self.background = dict(headers or {}), media_type, background
 
     def __response__(self, request: Request) -> Any:
-        html, _ = _split(self.content)
-        return HTMLResponse(
-            _page(html, request), self.status_code, self.headers, self.media_type, background=self.background
-        )
+        return _html(self.content, request, self.status_code, self.headers, self.media_type, self.background)
 
 
 def respond(result: Any, request: Request, status_code: int = 200) -> Response:
@@ -81,21 +78,35 @@ def respond(result: Any, request: Request, status_code: int = 200) -> Response:
         result = result.__response__(request)
     if isinstance(result, Response):
         return result
-    if isinstance(result, types.AsyncGeneratorType | types.GeneratorType):
-        return StreamingResponse(_streamed(result), status_code, media_type="text/html")
+    if isinstance(result, types.AsyncGeneratorType):
+        return StreamingResponse((to_xml(item) async for item in result), status_code, media_type="text/html")
+    if isinstance(result, types.GeneratorType):  # Starlette asks a plain iterator for each item in a worker thread
+        return StreamingResponse((to_xml(item) for item in result), status_code, media_type="text/html")
     if isinstance(result, Mapping) or (
         isinstance(result, list) and result and all(isinstance(item, Mapping) for item in result)
     ):
         return JSONResponse(result, status_code)
     if isinstance(result, bytes):
         return Response(result, status_code, media_type="application/octet-stream")
+    return _html(result, request, status_code)
+
+
+def _html(
+    result: Any,
+    request: Request,
+    status_code: int,
+    headers: Mapping[str, str] | None = None,
+    media_type: str | None = None,
+    background: BackgroundTask | None = None,
+) -> Response:
     content, extras = _split(result)
-    background = BackgroundTasks([e for e in extras if isinstance(e, BackgroundTask)])
+    tasks = [e for e in (background, *extras) if isinstance(e, BackgroundTask)]
     response = HTMLResponse(
         _page(content, request),
         status_code,
-        {"vary": "HX-Request"},
-        background=background if background.tasks else None,
+        {"vary": "HX-Request", **(headers or {})},
+        media_type,
+        BackgroundTasks(tasks) if tasks else None,
     )
     for extra in extras:
         if isinstance(extra, HttpHeader):
@@ -140,12 +151,3 @@ def _page(content: Sequence[Any], request: Request) -> str:
 
 def _is_element(item: Any) -> bool:
     return hasattr(item, "__ft__") or (hasattr(item, "__html__") and not isinstance(item, str))
-
-
-async def _streamed(items: Any) -> AsyncIterator[str]:
-    if isinstance(items, types.AsyncGeneratorType):
-        async for item in items:
-            yield to_xml(item)
-    else:
-        for item in items:
-            yield to_xml(item)

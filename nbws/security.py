@@ -19,6 +19,7 @@ __all__ = [
     "Asked",
     "Policy",
     "Verdict",
+    "came_with_token",
     "derive_token",
     "framed_cookies",
     "judge",
@@ -77,6 +78,11 @@ def judge(policy: Policy, asked: Asked) -> Verdict:
     if _is(asked.query.get(TICKET), policy.ticket):
         return Verdict.PASS
     return Verdict.DEAD_TICKET if TICKET in asked.query else Verdict.NO_CREDENTIAL
+
+
+def came_with_token(policy: Policy, asked: Asked) -> bool:
+    """Whether the token stands in the URL, out of which it is to be taken."""
+    return _is(asked.query.get("token"), policy.token)
 
 
 def derive_token(key: bytes) -> str:

@@ -128,9 +128,14 @@ class Server:
     def start(self) -> None:
         """Serve from a thread, and return when connections are taken. Raises ServerStartError."""
         self._thread.start()
-        if not self._await_start():
-            self._uvicorn.should_exit = True
-            self._sock.close()
+        is_up = False
+        try:
+            is_up = self._await_start()
+        finally:
+            if not is_up:  # it failed, or the cell was interrupted
+                self._uvicorn.should_exit = True
+                self._sock.close()
+        if not is_up:
             cause = self._startup_error() or self._failure
             what = f"{type(cause).__name__}: {cause}" if cause else f"no answer after {START_SECONDS:g} s"
             raise ServerStartError(f"the server did not start: {what}") from cause

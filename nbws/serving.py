@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from types import FrameType
 from typing import Any
 
 from nbws.app import App
@@ -32,7 +33,7 @@ def serve(
     found = _find(app, caller)
     found.configure(host=host, port=port)
     in_shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
-    is_the_script = caller is vars(sys.modules["__main__"])
+    is_the_script = caller is vars(sys.modules["__main__"]) and not _is_run_by_runpy()
     if in_shell or not is_the_script or _loop_is_running():
         found.start()
     else:
@@ -49,6 +50,16 @@ def _find(app: str | App, caller: dict[str, Any]) -> App:
     if len(apps) == 1:
         return next(iter(apps.values()))
     raise NbwsError(f"serve() finds no App named {app!r} here; call serve(app=...) with yours, or app.start()")
+
+
+def _is_run_by_runpy() -> bool:
+    """Whether another program runs this one by `runpy.run_path` or `run_module`, which stand in for `__main__`."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:  # `python -m` goes through runpy too, but not through this function of it
+        if frame.f_code.co_name == "_run_module_code" and frame.f_globals.get("__name__") == "runpy":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _loop_is_running() -> bool:
