@@ -23,7 +23,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.middleware.sessions import SessionMiddleware
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute, compile_path
 from starlette.staticfiles import StaticFiles
@@ -301,12 +301,12 @@ class AsgiApp:
 
 
 class _Placed:
-    """A route with its rank: literal paths first, then those with parameters, then those with `:path`, mounts last."""
+    """A route with its rank: segment by segment, literal before parameter before `:path`; mounts last, longest first."""
 
     def __init__(self, path: str, route: BaseRoute) -> None:
         self.route = route
-        kind = 3 if isinstance(route, Mount) else 2 if ":path}" in path else 1 if "{" in path else 0
-        self.rank = (kind, -len(path) if kind == 3 else 0)
+        kinds = tuple(2 if ":path}" in part else 1 if "{" in part else 0 for part in path.split("/"))
+        self.rank = (1, (-len(path),)) if isinstance(route, Mount) else (0, kinds)
 
 
 class _WsEndpoint:
@@ -363,23 +363,32 @@ class _HttpEndpoint:
         request = Request(scope, receive, send)
         try:
             response = await self._answer(request)
-        except HTTPException:
+        except (HTTPException, asyncio.CancelledError):
             raise
-        except Exception as exc:
-            error = HandlerError(
-                exception=exc,
-                handler=self._bound.name,
-                key=self._key,
-                version=self._entry.version,
-                connection=None,
-                message=f"{request.method} {request.url.path}",
-            )
-            self._desk.report(error)
+        except BaseException as exc:  # SystemExit in a handler must not end the server
+            error = self._report(exc, request)
             if self._is_handled(exc):
                 raise
-            status = 400 if isinstance(exc, MessageError) else 500
-            response = _error_page(status, error.incident)
-        await response(scope, receive, send)
+            response = _error_page(400 if isinstance(exc, MessageError) else 500, error.incident)
+        try:
+            await response(scope, receive, send)
+        except ClientDisconnect:
+            raise
+        except Exception as exc:  # a stream or a background task; what was sent cannot be taken back
+            self._report(exc, request)
+            raise
+
+    def _report(self, exc: BaseException, request: Request) -> HandlerError:
+        error = HandlerError(
+            exception=exc,
+            handler=self._bound.name,
+            key=self._key,
+            version=self._entry.version,
+            connection=None,
+            message=f"{request.method} {request.url.path}",
+        )
+        self._desk.report(error)
+        return error
 
     async def _answer(self, request: Request) -> Response:
         query = _query(request.scope)
@@ -398,9 +407,11 @@ class _HttpEndpoint:
                 return respond(result, request)
         return respond(await run_handler(self._bound, call, self._desk.in_thread), request)
 
-    def _is_handled(self, exc: Exception) -> bool:
-        handlers = self._desk.options.exception_handlers
-        return 500 in handlers or any(kind in handlers for kind in type(exc).__mro__)
+    def _is_handled(self, exc: BaseException) -> bool:
+        """Whether the author has a handler of their own for *exc*."""
+        added = {entry.definition.target[0] for _, entry in self._desk.table.live("EXCEPTION")}
+        handled = {*added, *self._desk.options.exception_handlers}
+        return 500 in handled or any(kind in handled for kind in type(exc).__mro__)
 
 
 async def _read_fields(request: Request) -> Fields:

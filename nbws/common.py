@@ -82,11 +82,11 @@ def Favicon(light_icon: str, dark_icon: str | None = None) -> tuple[Tag, ...]:
 
 
 def fast_app(
+    db_file: None = None,
+    render: None = None,
     *,
     static_path: str | Path | None = ".",
     hdrs: Any = (),
-    render: None = None,
-    db_file: None = None,
     **options: Any,
 ) -> tuple[App, Callable[..., Any]]:
     """(app, its `route`). Web files (images, styles, scripts) under *static_path* are served; None serves none."""

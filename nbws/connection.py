@@ -226,7 +226,11 @@ class Connection:
 
     def offer(self, data: str | bytes) -> None:
         """Queue one frame. Callable from any thread. Never waits, never raises: an overflow closes the connection."""
-        size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode("utf-8", "replace"))
+        if isinstance(data, str) and not data.isascii():
+            encoded = data.encode("utf-8", "replace")  # half a surrogate pair is no text that can be sent
+            size, data = len(encoded), encoded.decode()
+        else:
+            size = len(data)
         overflows = False
         with self._lock:
             if self._close is not None or self._gone:

@@ -52,7 +52,13 @@ def converter(annotation: Any) -> Converter:
 
     Raises TypeError where no value could ever be converted to it.
     """
-    annotation = _plain(annotation)
+    try:
+        return _converter(_plain(annotation))
+    except RecursionError:
+        raise TypeError(f"{spelled(annotation)} contains itself; take data: dict and read it by hand") from None
+
+
+def _converter(annotation: Any) -> Converter:
     if annotation in (Any, object):
         return _as_it_is
     if annotation in _SCALARS:
@@ -236,7 +242,10 @@ def _model(model: Any) -> Converter:
                     raise Refused(refused.got, refused.want, f".{field}{refused.inside}") from None
             elif required:
                 raise Refused(MISSING, name, f".{field}")
-        return model(**filled)
+        try:
+            return model(**filled)
+        except ValueError as exc:  # the model's own check, such as a dataclass's __post_init__
+            raise Refused(dict(filled), f"{name} ({exc})") from exc
 
     return convert
 

@@ -1,0 +1,724 @@
+"""Connections of a running app: what is sent, who is told of whom, and how each ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import AsyncExitStack
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from clients import SECONDS, running, talk, websocket
+
+from nbws import App, Limits
+from nbws.common import Div, Li
+
+
+def test_a_send_from_an_async_handler_arrives_awaited_or_dropped() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(msg: str, send):
+        send(Div("dropped", id="a"))
+        await send(Div(msg, id="b"))
+
+    async def two_sends() -> None:
+        async with websocket(app) as client:
+            await client.say(msg="awaited")
+            assert await client.hear() == '<div id="a" hx-swap-oob="true">dropped</div>'
+            assert await client.hear() == '<div id="b" hx-swap-oob="true">awaited</div>'
+
+    with running(app):
+        talk(two_sends())
+
+
+def test_a_send_from_a_def_handler_arrives_while_the_handler_runs() -> None:
+    app = App(port=0)
+    heard = threading.Event()
+
+    @app.ws("/ws")
+    def ws(msg: str, send):
+        send(Div(msg, id="a"))
+        assert heard.wait(SECONDS)
+        return Div("end", id="a")
+
+    async def hear_during_the_call() -> None:
+        async with websocket(app) as client:
+            assert ">hi<" in await client.ask(msg="hi")
+            heard.set()
+            assert ">end<" in await client.hear()
+
+    with running(app):
+        talk(hear_during_the_call())
+    assert not app.errors
+
+
+def test_ws_send_works_from_the_main_thread_and_from_another_one() -> None:
+    app = App(port=0)
+    connections: SimpleQueue[Any] = SimpleQueue()
+
+    @app.ws("/ws", conn=lambda ws: connections.put(ws))
+    async def ws(msg: str): ...
+
+    async def hear_from_outside() -> None:
+        async with websocket(app) as client:
+            connection = connections.get(timeout=SECONDS)
+            connection.send(Div("main", id="a"))
+            assert "main" in await client.hear()
+            thread = threading.Thread(target=lambda: connection.send(Div("other", id="a")))
+            thread.start()
+            assert "other" in await client.hear()
+            await connection.send(Div("awaited on another loop", id="a"))
+            assert "awaited" in await client.hear()
+            thread.join(SECONDS)
+
+    with running(app):
+        talk(hear_from_outside())
+
+
+def test_ws_send_text_bytes_and_json_go_out_as_they_are() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(ws):
+        ws.send_text("<raw>")
+        ws.send_bytes(b"\x00\xff")
+        ws.send_json({"a": [1]})
+
+    async def three_frames() -> None:
+        async with websocket(app) as client:
+            await client.say()
+            assert [await client.hear() for _ in range(3)] == ["<raw>", b"\x00\xff", '{"a": [1]}']
+
+    with running(app):
+        talk(three_frames())
+
+
+def test_one_ws_is_the_same_object_in_conn_in_messages_and_in_disconn() -> None:
+    app = App(port=0)
+    seen: SimpleQueue[tuple[str, int, str]] = SimpleQueue()
+
+    def joined(ws):
+        seen.put(("conn", id(ws), ws.id))
+
+    def left(ws):
+        seen.put(("disconn", id(ws), ws.id))
+
+    @app.ws("/ws", conn=joined, disconn=left)
+    async def ws(ws):
+        seen.put(("message", id(ws), ws.id))
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say()
+            await client.say()
+
+    with running(app):
+        talk(visit())
+        met = [seen.get(timeout=SECONDS) for _ in range(4)]
+    assert [what for what, _, _ in met] == ["conn", "message", "message", "disconn"]
+    assert len({(number, name) for _, number, name in met}) == 1
+
+
+def test_what_conn_sends_arrives_before_any_message_is_answered() -> None:
+    app = App(port=0)
+
+    async def joined(ws, send):
+        ws.state.name = "Ann"
+        await send(Div("welcome", id="a"))
+
+    @app.ws("/ws", conn=joined)
+    async def ws(ws):
+        return Div(ws.state.name, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say()
+            assert "welcome" in await client.hear()
+            assert "Ann" in await client.hear()
+
+    with running(app):
+        talk(visit())
+
+
+def test_what_conn_returns_is_sent() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws", conn=lambda: Div("welcome", id="a"))
+    async def ws(msg: str): ...
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert "welcome" in await client.hear()
+
+    with running(app):
+        talk(visit())
+
+
+def test_def_hooks_run_on_the_servers_loop() -> None:
+    app = App(port=0)
+    threads: SimpleQueue[tuple[str, int]] = SimpleQueue()
+
+    def joined():
+        asyncio.get_running_loop()
+        threads.put(("conn", threading.get_ident()))
+
+    def left():
+        asyncio.get_running_loop()
+        threads.put(("disconn", threading.get_ident()))
+
+    @app.ws("/ws", conn=joined, disconn=left)
+    async def ws():
+        threads.put(("message", threading.get_ident()))
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say()
+
+    with running(app):
+        talk(visit())
+        met = [threads.get(timeout=SECONDS) for _ in range(3)]
+    assert [what for what, _ in met] == ["conn", "message", "disconn"]
+    assert len({thread for _, thread in met}) == 1
+    assert not app.errors
+
+
+@pytest.mark.parametrize("hooks", ["def", "async def"])
+@pytest.mark.parametrize("how", ["clean", "vanished", "by the server", "stop"])
+def test_disconn_runs_exactly_once(how: str, hooks: str) -> None:
+    app = App(port=0)
+    joined: SimpleQueue[Any] = SimpleQueue()
+    left: SimpleQueue[str] = SimpleQueue()
+
+    async def left_async(ws):
+        await asyncio.sleep(0)
+        left.put(ws.id)
+
+    @app.ws(
+        "/ws",
+        conn=lambda ws: joined.put(ws),
+        disconn=left_async if hooks == "async def" else lambda ws: left.put(ws.id),
+    )
+    async def ws(msg: str): ...
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            connection = joined.get(timeout=SECONDS)
+            if how == "clean":
+                await client.leave()
+            elif how == "vanished":
+                client.vanish()
+            elif how == "by the server":
+                connection.close()
+                assert await client.close_code() == 1000
+            else:
+                await asyncio.to_thread(app.stop)
+                assert await client.close_code() == 1012
+            assert await asyncio.to_thread(left.get, True, SECONDS) == connection.id
+            assert not connection.is_open
+
+    with running(app):
+        talk(visit())
+    assert left.empty()
+    assert app.connections == ()
+    assert not app.errors
+
+
+def test_messages_sent_right_before_a_close_are_all_handled_before_disconn() -> None:
+    app = App(port=0)
+    seen: SimpleQueue[object] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda: seen.put("gone"))
+    async def ws(n: int):
+        await asyncio.sleep(0)
+        seen.put(n)
+
+    async def burst() -> None:
+        async with websocket(app) as client:
+            for n in range(200):
+                await client.say(n=n)
+
+    with running(app):
+        talk(burst())
+        assert [seen.get(timeout=SECONDS) for _ in range(201)] == [*range(200), "gone"]
+    assert seen.empty()
+
+
+def test_many_short_messages_before_a_close_outlast_finish_seconds_together() -> None:
+    app = App(port=0, limits=Limits(finish_seconds=0.3))
+    seen: SimpleQueue[object] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda: seen.put("gone"))
+    async def ws(n: int):
+        await asyncio.sleep(0.1)
+        seen.put(n)
+
+    async def burst() -> None:
+        async with websocket(app) as client:
+            for n in range(8):
+                await client.say(n=n)
+
+    with running(app):
+        talk(burst())
+        assert [seen.get(timeout=SECONDS) for _ in range(9)] == [*range(8), "gone"]
+
+
+def test_a_handler_that_goes_on_after_its_client_left_is_cancelled_and_disconn_runs() -> None:
+    app = App(port=0, limits=Limits(finish_seconds=0.2))
+    seen: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda: seen.put("gone"))
+    async def ws(msg: str):
+        seen.put(msg)
+        if msg == "endless":
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                seen.put("cancelled")
+                raise
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say(msg="endless")
+            assert seen.get(timeout=SECONDS) == "endless"
+            await client.say(msg="next")
+
+    with running(app):
+        talk(visit())
+        assert [seen.get(timeout=SECONDS) for _ in range(3)] == ["cancelled", "next", "gone"]
+
+
+def test_an_endless_async_generator_ends_after_its_client_left() -> None:
+    app = App(port=0, limits=Limits(finish_seconds=0.2))
+    seen: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda: seen.put("gone"))
+    async def ws():
+        try:
+            while True:
+                await asyncio.sleep(0.01)
+                yield Div("tick", id="clock")
+        finally:
+            seen.put("ended")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert "tick" in await client.ask()
+
+    with running(app):
+        talk(visit())
+        assert [seen.get(timeout=SECONDS) for _ in range(2)] == ["ended", "gone"]
+
+
+def test_an_endless_async_generator_that_never_waits_ends_too_and_stops_nobody_else() -> None:
+    app = App(port=0, limits=Limits(finish_seconds=0.2))
+    seen: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/flood", disconn=lambda: seen.put("gone"))
+    async def flood():
+        while True:
+            yield Div("x" * 10_000, id="a")
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as other:
+            async with websocket(app, "/flood") as client:
+                await client.say()
+                for _ in range(50):
+                    await client.hear()
+                assert "during" in await other.ask(msg="during")
+                client.vanish()
+            assert "after" in await other.ask(msg="after")
+
+    with running(app):
+        talk(visit())
+        assert seen.get(timeout=SECONDS) == "gone"
+
+
+def test_an_endless_def_generator_ends_after_its_client_left() -> None:
+    app = App(port=0, limits=Limits(finish_seconds=0.2))
+    seen: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda: seen.put("gone"))
+    def ws():
+        try:
+            while True:
+                yield Div("tick" * 1000, id="clock")
+        finally:
+            seen.put("ended")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say()
+            for _ in range(10):
+                await client.hear()
+            client.vanish()
+
+    with running(app):
+        talk(visit())
+        assert {seen.get(timeout=SECONDS) for _ in range(2)} == {"ended", "gone"}
+
+
+def test_ws_close_sends_what_is_queued_and_then_closes_with_its_code() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(ws, send):
+        send(Div("bye", id="a"))
+        await ws.close(4001)
+        send(Div("too late", id="a"))
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert "bye" in await client.ask()
+            assert await client.close_code() == 4001
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+def test_ws_close_in_conn_closes_and_disconn_runs() -> None:
+    app = App(port=0)
+    left: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/ws", conn=lambda ws: ws.close(4003), disconn=lambda ws: left.put(ws.id))
+    async def ws(msg: str): ...
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert await client.close_code() == 4003
+
+    with running(app):
+        talk(visit())
+        left.get(timeout=SECONDS)
+    assert left.empty()
+    assert not app.errors
+
+
+def test_ws_close_works_from_the_main_thread() -> None:
+    app = App(port=0)
+    joined: SimpleQueue[Any] = SimpleQueue()
+
+    @app.ws("/ws", conn=lambda ws: joined.put(ws))
+    async def ws(msg: str): ...
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            joined.get(timeout=SECONDS).close(1001, "enough")
+            assert await client.close_code() == 1001
+            assert client.socket.close_reason == "enough"
+
+    with running(app):
+        talk(visit())
+
+
+def test_a_conn_hook_that_raises_is_reported_and_leaves_the_connection_open() -> None:
+    app = App(port=0)
+
+    def joined():
+        raise RuntimeError("no seat")
+
+    @app.ws("/ws", conn=joined)
+    async def ws(msg: str):
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert "hi" in await client.ask(msg="hi")
+
+    with running(app):
+        talk(visit())
+    (error,) = app.errors
+    assert error.title == "joined v1 on WS /ws: RuntimeError: no seat"
+
+
+def test_a_disconn_hook_that_raises_is_reported_and_the_connection_is_forgotten() -> None:
+    app = App(port=0)
+
+    def left():
+        raise RuntimeError("no coat")
+
+    @app.ws("/ws", disconn=left)
+    async def ws(msg: str): ...
+
+    async def visit() -> None:
+        async with websocket(app):
+            pass
+
+    with running(app):
+        talk(visit())
+    (error,) = app.errors
+    assert "no coat" in error.title
+    assert app.connections == ()
+
+
+def test_a_broadcast_reaches_everyone_a_room_or_all_but_some() -> None:
+    app = App(port=0)
+
+    def enter(ws, room: str):
+        ws.join(room)
+
+    @app.ws("/chat/{room}", conn=enter)
+    async def chat(to: str, room: str, ws, app: App):
+        if to == "all":
+            app.broadcast(Li("to all", id="a"))
+        elif to == "room":
+            await app.broadcast(Li(f"to {room}", id="a"), room=room)
+        else:
+            app.broadcast(Li("to others", id="a"), exclude=ws)
+
+    async def three_clients() -> None:
+        async with AsyncExitStack() as stack:
+            ann, bob, cat = [
+                await stack.enter_async_context(websocket(app, path)) for path in ("/chat/x", "/chat/x", "/chat/y")
+            ]
+            await ann.say(to="room")
+            await ann.say(to="others")
+            await ann.say(to="all")
+            assert [await ann.hear() for _ in range(2)] == [
+                '<li id="a" hx-swap-oob="true">to x</li>',
+                '<li id="a" hx-swap-oob="true">to all</li>',
+            ]
+            assert ["to x" in await bob.hear(), "others" in await bob.hear(), "all" in await bob.hear()] == [True] * 3
+            assert ["others" in await cat.hear(), "all" in await cat.hear()] == [True] * 2
+
+    with running(app):
+        talk(three_clients())
+    assert not app.errors
+
+
+def test_a_broadcast_from_the_main_thread_reaches_a_room_without_those_excluded() -> None:
+    app = App(port=0)
+    joined: SimpleQueue[Any] = SimpleQueue()
+
+    def enter(ws):
+        ws.join("lobby")
+        joined.put(ws)
+
+    @app.ws("/ws", conn=enter)
+    async def ws(msg: str): ...
+
+    async def three_clients() -> None:
+        async with websocket(app) as ann, websocket(app) as bob, websocket(app) as cat:
+            members = [joined.get(timeout=SECONDS) for _ in range(3)]
+            assert set(app.rooms["lobby"].members) == set(members)
+            app.broadcast(Div("some", id="a"), room="lobby", exclude=app.rooms["lobby"].members[:2])
+            app.broadcast(Div("every", id="a"), room="lobby")
+            app.broadcast(Div("nobody", id="a"), room="elsewhere")
+            heard = sorted([await ann.hear(), await bob.hear(), await cat.hear()])
+            assert ["every" in heard[0], "every" in heard[1], "some" in heard[2]] == [True] * 3
+
+    with running(app):
+        talk(three_clients())
+
+
+def test_rooms_are_joined_and_left_and_a_closed_connection_is_in_none() -> None:
+    app = App(port=0)
+    left: SimpleQueue[frozenset[str]] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda ws: left.put(ws.rooms))
+    async def ws(ws, join: str = "", leave: str = ""):
+        if join:
+            ws.join(join)
+        if leave:
+            ws.leave(leave)
+        return Div(" ".join(sorted(ws.rooms)), id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert ">a<" in await client.ask(join="a")
+            assert ">a b<" in await client.ask(join="b")
+            assert ">b<" in await client.ask(leave="a")
+            assert list(app.rooms) == ["b"]
+
+    with running(app):
+        talk(visit())
+        assert left.get(timeout=SECONDS) == frozenset()
+    assert dict(app.rooms) == {}
+
+
+def test_a_peer_that_vanishes_in_mid_broadcast_does_not_hurt_the_sender() -> None:
+    app = App(port=0)
+
+    users: dict[str, Any] = {}
+
+    def enter(ws, send):
+        users[ws.id] = send
+
+    def leave(ws):
+        users.pop(ws.id)
+
+    @app.ws("/ws", conn=enter, disconn=leave)
+    async def ws(msg: str):
+        for send in users.values():
+            await send(Div(msg * 1000, id="a"))
+
+    async def visit() -> None:
+        async with websocket(app) as sender:
+            for n in range(10):
+                async with websocket(app) as peer:
+                    await asyncio.gather(*(sender.say(msg=f"{n}") for _ in range(5)))
+                    peer.vanish()
+                    for _ in range(5):
+                        assert f"{n}{n}" in await sender.hear()
+
+    with running(app):
+        talk(visit())
+    assert [e.title for e in app.errors if "changed size" not in e.title] == []
+
+
+def test_a_peer_that_stops_reading_does_not_hold_up_a_chat_and_overflows_with_1013() -> None:
+    app = App(port=0, limits=Limits(outbox_bytes=200_000))
+    users: dict[str, Any] = {}
+    left: SimpleQueue[str] = SimpleQueue()
+
+    def enter(ws, send):
+        users[ws.id] = send
+
+    def leave(ws):
+        users.pop(ws.id, None)
+        left.put(ws.id)
+
+    @app.ws("/ws", conn=enter, disconn=leave)
+    async def ws(msg: str):
+        for send in list(users.values()):
+            await send(Div(msg * 100_000, id="a"))
+
+    async def visit() -> None:
+        async with websocket(app) as sender, websocket(app) as slow:
+            slow.stop_reading()
+            for _ in range(200):  # 20 MB: more than the buffers of the two systems take
+                await sender.ask(msg="x")
+            slow_ws = next(c for c in app.connections if not c.is_open)
+            slow.read_on()
+            assert await slow.close_code() == 1013
+            assert await asyncio.to_thread(left.get, True, SECONDS) == slow_ws.id
+            await sender.ask(msg="x")
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+def test_disconn_runs_soon_after_an_overflow_though_the_peer_never_reads_again() -> None:
+    app = App(port=0, limits=Limits(outbox_bytes=200_000, finish_seconds=0.5))
+    left: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda ws: left.put(ws.id))
+    async def ws():
+        app.broadcast(Div("x" * 100_000, id="a"))
+
+    async def visit() -> None:
+        async with websocket(app) as sender, websocket(app) as slow:
+            slow.stop_reading()
+            for _ in range(200):
+                await sender.ask()
+            slow_ws = next(c for c in app.connections if not c.is_open)
+            assert await asyncio.to_thread(left.get, True, SECONDS) == slow_ws.id
+            slow.vanish()
+
+    with running(app):
+        talk(visit())
+
+
+def test_stop_returns_and_disconn_runs_though_a_peer_has_stopped_reading() -> None:
+    app = App(port=0, limits=Limits(finish_seconds=0.5))
+    left: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda ws: left.put(ws.id))
+    async def ws():
+        app.broadcast(Div("x" * 100_000, id="a"))
+
+    async def visit() -> None:
+        async with websocket(app) as sender, websocket(app) as slow:
+            slow.stop_reading()
+            while len(app.connections) == 2 and all(c.is_open for c in app.connections):
+                await sender.ask()
+                if any(c.is_above_high_water for c in app.connections):
+                    break
+            await asyncio.wait_for(asyncio.to_thread(app.stop), 6)
+            assert {left.get(timeout=SECONDS) for _ in range(2)}
+            slow.vanish()
+
+    with running(app):
+        talk(visit())
+    assert left.empty()
+
+
+def test_a_long_stream_to_a_client_that_reads_does_not_overflow_its_outbox() -> None:
+    app = App(port=0, limits=Limits(outbox_bytes=100_000))
+
+    @app.ws("/awaited")
+    async def awaited(send):
+        for n in range(200):
+            await send(Div("x" * 10_000, id=f"n{n}"))
+
+    @app.ws("/async-generator")
+    async def async_generator():
+        for n in range(200):
+            yield Div("x" * 10_000, id=f"n{n}")
+
+    @app.ws("/generator")
+    def generator():
+        for n in range(200):
+            yield Div("x" * 10_000, id=f"n{n}")
+
+    async def streams(path: str) -> None:
+        async with websocket(app, path) as client:
+            await client.say()
+            for n in range(200):
+                assert f'id="n{n}"' in await client.hear()
+
+    with running(app):
+        for path in ("/awaited", "/async-generator", "/generator"):
+            talk(streams(path))
+    assert not app.errors
+
+
+def test_sends_after_the_end_do_nothing() -> None:
+    app = App(port=0)
+    joined: SimpleQueue[Any] = SimpleQueue()
+    left = threading.Event()
+
+    @app.ws("/ws", conn=lambda ws: joined.put(ws), disconn=lambda: left.set())
+    async def ws(msg: str): ...
+
+    async def visit() -> None:
+        async with websocket(app):
+            pass
+
+    with running(app):
+        talk(visit())
+        connection = joined.get(timeout=SECONDS)
+        assert left.wait(SECONDS)
+        connection.send(Div("late", id="a"))
+        connection.close()
+        connection.join("room")
+        assert dict(app.rooms) == {}
+    connection.send(Div("later", id="a"))
+    connection.close()
+
+
+def test_ws_knows_its_handshake() -> None:
+    app = App(port=0)
+
+    @app.ws("/chat/{room}")
+    async def chat(ws):
+        return Div(
+            f"{ws.path_params['room']} {ws.query_params['q']} {ws.headers['x-who']} {ws.cookies['c']} "
+            f"{ws.client[0]} {ws.url.path}",
+            id="a",
+        )
+
+    async def visit() -> None:
+        headers = {"x-who": "Ann", "cookie": "c=1"}
+        async with websocket(app, "/chat/lobby?q=2", additional_headers=headers) as client:
+            assert ">lobby 2 Ann 1 127.0.0.1 /chat/lobby<" in await client.ask()
+
+    with running(app):
+        talk(visit())

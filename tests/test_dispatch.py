@@ -1,0 +1,701 @@
+"""Messages of a running app: who handles them and in which order, what an answer becomes, and what errors do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from clients import SECONDS, running, talk, websocket
+
+from nbws import App, Limits
+from nbws.common import Div, P, Safe
+from nbws.handlers import Key
+
+
+@dataclass
+class Move:
+    x: int
+    y: int = 0
+
+
+def test_a_connections_messages_are_handled_one_at_a_time_and_in_order() -> None:
+    app = App(port=0)
+    present: list[int] = []
+    together: list[int] = []
+
+    @app.ws("/ws")
+    async def ws(n: int):
+        present.append(n)
+        await asyncio.sleep(0.001 if n % 2 else 0)
+        together.append(len(present))
+        present.remove(n)
+        return Div(n, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            for n in range(50):
+                await client.say(n=n)
+            for n in range(50):
+                assert f">{n}<" in await client.hear()
+
+    with running(app):
+        talk(visit())
+    assert set(together) == {1}
+
+
+def test_a_def_handler_blocks_nobody_else() -> None:
+    app = App(port=0)
+    entered, go_on = threading.Event(), threading.Event()
+
+    @app.ws("/ws")
+    def ws(msg: str):
+        if msg == "wait":
+            entered.set()
+            assert go_on.wait(SECONDS)
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as busy, websocket(app) as other:
+            await busy.say(msg="wait")
+            await busy.say(msg="second")
+            assert await asyncio.to_thread(entered.wait, SECONDS)
+            assert ">hi<" in await other.ask(msg="hi")
+            go_on.set()
+            assert ">wait<" in await busy.hear()
+            assert ">second<" in await busy.hear()
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+def test_an_async_handler_that_waits_blocks_nobody_else() -> None:
+    app = App(port=0, limits=Limits(finish_seconds=0.2))
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        if msg == "wait":
+            await asyncio.Event().wait()
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as busy, websocket(app) as other:
+            await busy.say(msg="wait")
+            assert ">hi<" in await other.ask(msg="hi")
+            busy.vanish()
+
+    with running(app):
+        talk(visit())
+
+
+def test_a_def_handler_runs_in_a_worker_thread() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    def ws():
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        return Div(threading.current_thread() is threading.main_thread(), id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert ">False<" in await client.ask()
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+def test_asyncio_timeout_works_in_a_handler() -> None:
+    if sys.version_info < (3, 11):
+        pytest.skip("asyncio.timeout is of Python 3.11")
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws():
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return Div("in time", id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert "in time" in await client.ask()
+            assert "in time" in await client.ask()
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+def test_asyncio_wait_for_and_tasks_work_in_a_handler() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(send):
+        async def later() -> None:
+            send(Div("from a task", id="a"))
+
+        task = asyncio.create_task(later())
+        await asyncio.wait_for(task, 1)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 0.01)
+        return Div("done", id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert "from a task" in await client.ask()
+            assert "done" in await client.hear()
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+def test_an_async_generator_delivers_each_item_when_it_is_yielded() -> None:
+    app = App(port=0)
+    heard = threading.Event()
+
+    @app.ws("/ws")
+    async def ws():
+        yield Div("first", id="a")
+        assert await asyncio.to_thread(heard.wait, SECONDS)
+        yield Div("second", id="a"), P("with", id="b")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert "first" in await client.ask()
+            heard.set()
+            assert (await client.hear()).endswith('<p id="b" hx-swap-oob="true">with</p>')
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+def test_a_generator_delivers_each_item_when_it_is_yielded_and_blocks_nobody() -> None:
+    app = App(port=0)
+    heard = threading.Event()
+
+    @app.ws("/ws")
+    def ws(msg: str):
+        yield Div(msg, id="a")
+        if msg == "wait":
+            assert heard.wait(SECONDS)
+        yield Div("second", id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client, websocket(app) as other:
+            assert "wait" in await client.ask(msg="wait")
+            assert "hi" in await other.ask(msg="hi")
+            assert "second" in await other.hear()
+            heard.set()
+            assert "second" in await client.hear()
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_a_generator_that_raises_has_sent_what_came_before_and_is_reported(kind: str) -> None:
+    app = App(port=0)
+
+    if kind == "async":
+
+        @app.ws("/ws")
+        async def ws(msg: str):
+            yield Div(msg, id="a")
+            raise ValueError("half-way")
+    else:
+
+        @app.ws("/ws")
+        def ws(msg: str):
+            yield Div(msg, id="a")
+            raise ValueError("half-way")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert "one" in await client.ask(msg="one")
+            assert "two" in await client.ask(msg="two")
+
+    with running(app):
+        talk(visit())
+    assert [str(e.exception) for e in app.errors] == ["half-way"] * 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "frame"),
+    [
+        (Div("x", id="a"), '<div id="a" hx-swap-oob="true">x</div>'),
+        (
+            (Div("x", id="a"), [P(id="b")]),
+            '<div id="a" hx-swap-oob="true">x</div><p id="b" hx-swap-oob="true"></p>',
+        ),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        (Safe('<b id="b">x</b>'), '<b hx-swap-oob="true" id="b">x</b>'),
+        (7, "7"),
+    ],
+)
+def test_what_a_handler_returns_is_sent(answer: Any, frame: str) -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws():
+        return answer
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert await client.ask() == frame
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+def test_none_is_not_sent_and_a_dict_is_reported_with_what_to_do() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        return {"none": None, "dict": {"score": 3}, "tag": Div("x", id="a")}[msg]
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say(msg="none")
+            await client.say(msg="dict")
+            assert "x" in await client.ask(msg="tag")
+
+    with running(app):
+        talk(visit())
+    (error,) = app.errors
+    assert "a dict ('score') is no HTML" in str(error.exception)
+    assert "ws.send_json" in str(error.exception)
+
+
+def test_a_binary_frame_reaches_a_handler_of_bytes() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(data: bytes, ws):
+        ws.send_bytes(data[::-1])
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.socket.send(b"\x00\x01\xff")
+            assert await client.hear() == b"\xff\x01\x00"
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+REFUSED = {
+    "binary": (b"\x00\x01", "a binary frame of 2 bytes arrived, and it takes text"),
+    "no JSON": ("hello", "the message is no JSON"),
+    "empty": ("", "the message is no JSON"),
+    "array": ("[1]", "the message is a JSON array, not an object"),
+    "null": ("null", "the message is a JSON null, not an object"),
+    "number": ("1", "the message is a JSON number, not an object"),
+    "nested": ('{"a":' * 1000 + "1" + "}" * 1000, "nests deeper than 64 levels"),
+    "1 MB nested": ("[" * 1_000_000, ""),
+    "missing": ('{"other": 1}', "ws: n is missing; send a field named n"),
+    "wrong type": ('{"n": "ten"}', "ws: n is 'ten', not int; send digits or annotate n: str"),
+    "list": ('{"n": [1, 2]}', "ws: n is [1, 2], not int"),
+}
+
+
+def test_a_message_that_is_none_is_reported_and_everything_lives_on() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(n: int):
+        return Div(n, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client, websocket(app) as other:
+            for n, (frame, _) in enumerate(REFUSED.values()):
+                await client.socket.send(frame)
+                assert f">{n}<" in await client.ask(n=n)
+                assert f">{n}<" in await other.ask(n=str(n))
+
+    with running(app):
+        talk(visit())
+    assert len(app.errors) == len(REFUSED)
+    for error, (kind, (_, text)) in zip(app.errors, REFUSED.items(), strict=True):
+        assert text in str(error.exception), kind
+        assert error.handler == "ws"
+        assert error.connection is not None
+        assert len(error.message) <= 500
+        assert error.traceback == ""
+
+
+def test_a_message_above_the_limit_closes_its_connection_with_1009_and_no_other() -> None:
+    app = App(port=0, limits=Limits(message_bytes=1000))
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client, websocket(app) as other:
+            await client.say(msg="x" * 2000)
+            assert await client.close_code() == 1009
+            assert "hi" in await other.ask(msg="hi")
+
+    with running(app):
+        talk(visit())
+
+
+def test_invalid_utf_8_closes_its_connection_with_1007_and_no_other() -> None:
+    app = App(port=0)
+    left: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda ws: left.put(ws.id))
+    async def ws(msg: str):
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client, websocket(app) as other:
+            await client.socket.send(b'{"msg": "\xff"}', text=True)
+            assert await client.close_code() == 1007
+            assert await asyncio.to_thread(left.get, True, SECONDS)
+            assert left.empty()
+            assert "hi" in await other.ask(msg="hi")
+
+    with running(app):
+        talk(visit())
+
+
+class NotAnException(BaseException):
+    pass
+
+
+RAISED = [
+    ValueError("<b>no</b>"),
+    KeyboardInterrupt(),
+    SystemExit(3),
+    GeneratorExit(),
+    StopIteration(),
+    NotAnException(),
+    asyncio.CancelledError(),
+]
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_a_handler_that_raises_is_reported_and_everything_lives_on(kind: str) -> None:
+    app = App(port=0)
+
+    if kind == "async":
+
+        @app.ws("/ws")
+        async def ws(msg: str, n: int = 0):
+            if msg == "raise":
+                raise RAISED[n]
+            return Div(msg, id="a")
+    else:
+
+        @app.ws("/ws")
+        def ws(msg: str, n: int = 0):
+            if msg == "raise":
+                raise RAISED[n]
+            return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client, websocket(app) as other:
+            for n in range(len(RAISED)):
+                await client.say(msg="raise", n=n)
+                assert await client.ask(msg="hi") == '<div id="a" hx-swap-oob="true">hi</div>'
+                assert "ho" in await other.ask(msg="ho")
+
+    with running(app):
+        talk(visit())
+    assert len(app.errors) == len(RAISED)
+    for error, exception in zip(app.errors, RAISED, strict=True):
+        if not isinstance(exception, StopIteration):  # Python turns it into a RuntimeError
+            assert error.exception is exception
+        assert (error.handler, error.key, error.version) == ("ws", Key("WS", "/ws"), 1)
+        assert '"msg": "raise"' in error.message
+        assert "raise RAISED[n]" in error.traceback
+        assert error.incident
+
+
+def test_a_tracebacks_first_frame_is_the_authors() -> None:
+    app = App(port=0)
+
+    @app.ws("/async")
+    async def in_async():
+        return 1 // 0
+
+    @app.ws("/def")
+    def in_def():
+        return 1 // 0
+
+    @app.ws("/generator")
+    def in_generator():
+        yield 1 // 0
+
+    async def visit(path: str) -> None:
+        async with websocket(app, path) as client:
+            await client.say()
+
+    with running(app):
+        for path in ("/async", "/def", "/generator"):
+            talk(visit(path))
+    assert len(app.errors) == 3
+    for error in app.errors:
+        assert error.traceback.count("File ") == 1
+        assert "test_dispatch.py" in error.traceback
+        assert "ZeroDivisionError" in error.traceback
+
+
+def test_a_dataclass_is_filled_from_the_fields() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(move: Move):
+        return Div(f"{move.x},{move.y}", id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert ">3,0<" in await client.ask(x="3", ignored="z")
+
+    with running(app):
+        talk(visit())
+
+
+def test_htmx_4_messages_are_read_like_those_of_htmx_2() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(msg: str, htmx):
+        return Div(f"{msg} by {htmx.trigger or htmx.source}", id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert ">hi by form<" in await client.ask(msg="hi")
+            await client.socket.send(json.dumps({"headers": {"HX-Source": "button"}, "values": {"msg": "ho"}}))
+            assert ">ho by button<" in await client.hear()
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+# -- swapping
+
+
+def test_the_next_message_goes_to_the_new_handler_and_the_connection_stays() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        return Div(f"old {msg}", id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert "old one" in await client.ask(msg="one")
+            before = app.connections
+
+            @app.ws("/ws")
+            async def ws(msg: str):
+                return Div(f"new {msg}", id="a")
+
+            assert "new two" in await client.ask(msg="two")
+            assert app.connections == before
+
+    with running(app):
+        talk(visit())
+    assert app.endpoints["/ws"].version == 2
+
+
+def test_a_message_in_flight_finishes_on_the_old_handler() -> None:
+    app = App(port=0)
+    entered, go_on = threading.Event(), threading.Event()
+
+    @app.ws("/ws")
+    def ws(msg: str):
+        entered.set()
+        assert go_on.wait(SECONDS)
+        return Div(f"old {msg}", id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say(msg="one")
+            await client.say(msg="two")
+            assert await asyncio.to_thread(entered.wait, SECONDS)
+
+            @app.ws("/ws")
+            async def ws(msg: str):
+                return Div(f"new {msg}", id="a")
+
+            go_on.set()
+            assert "old one" in await client.hear()
+            assert "new two" in await client.hear()
+
+    with running(app):
+        talk(visit())
+
+
+def test_conn_and_disconn_are_those_of_the_version_that_is_current_when_they_run() -> None:
+    app = App(port=0)
+    seen: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/ws", conn=lambda: seen.put("old conn"), disconn=lambda: seen.put("old disconn"))
+    async def ws(msg: str): ...
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert await asyncio.to_thread(seen.get, True, SECONDS) == "old conn"
+
+            @app.ws("/ws", conn=lambda: seen.put("new conn"), disconn=lambda: seen.put("new disconn"))
+            async def ws(msg: str):
+                return Div(msg, id="a")
+
+            await client.ask(msg="hi")
+            async with websocket(app):
+                assert await asyncio.to_thread(seen.get, True, SECONDS) == "new conn"
+            assert await asyncio.to_thread(seen.get, True, SECONDS) == "new disconn"
+
+    with running(app):
+        talk(visit())
+        assert seen.get(timeout=SECONDS) == "new disconn"
+    assert seen.empty()
+
+
+def test_redefining_unchanged_code_keeps_the_version_and_takes_the_new_function() -> None:
+    app = App(port=0)
+
+    def define(store: list[str]) -> None:
+        @app.ws("/ws")
+        async def ws(msg: str):
+            store.append(msg)
+            return Div(msg, id="a")
+
+    first: list[str] = []
+    second: list[str] = []
+    define(first)
+    define(second)
+    assert app.endpoints["/ws"].version == 1
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.ask(msg="hi")
+
+    with running(app):
+        talk(visit())
+    assert (first, second) == ([], ["hi"])
+
+
+def test_a_definition_that_cannot_work_leaves_the_working_one_alone() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        return Div(f"old {msg}", id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            with pytest.raises(TypeError, match="msg has neither an annotation nor a reserved name; write msg: str"):
+
+                @app.ws("/ws")
+                async def ws(msg): ...
+
+            assert "old hi" in await client.ask(msg="hi")
+
+    with running(app):
+        talk(visit())
+
+
+def test_a_parked_connection_is_closed_with_1001_where_the_endpoint_does_not_come_back() -> None:
+    app = App(port=0, limits=Limits(park_seconds=0.2))
+    left: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda ws: left.put(ws.id))
+    async def ws(msg: str):
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.ask(msg="hi")
+            app._publish([], retire=[Key("WS", "/ws")])
+            await client.say(msg="parked")
+            assert await client.close_code() == 1001
+            assert await asyncio.to_thread(left.get, True, SECONDS)
+
+    with running(app):
+        talk(visit())
+    assert left.empty()
+    assert not app.errors
+
+
+def test_messages_to_a_parked_connection_are_handled_in_order_when_the_endpoint_is_back() -> None:
+    app = App(port=0, limits=Limits(park_seconds=0.2))
+
+    @app.ws("/ws")
+    async def ws(n: int):
+        return Div(f"old {n}", id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.ask(n=0)
+            app._publish([], retire=[Key("WS", "/ws")])
+            for n in range(1, 6):
+                await client.say(n=n)
+
+            @app.ws("/ws")
+            async def ws(n: int):
+                return Div(f"new {n}", id="a")
+
+            for n in range(1, 6):
+                assert f"new {n}" in await client.hear()
+            await asyncio.sleep(0.3)  # past park_seconds: an unparked connection has no end ahead
+            assert "new 6" in await client.ask(n=6)
+
+    with running(app):
+        talk(visit())
+
+
+def test_disconn_runs_at_once_where_a_parked_client_leaves() -> None:
+    app = App(port=0)
+    left: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda ws: left.put(ws.id))
+    async def ws(msg: str):
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.ask(msg="hi")
+            app._publish([], retire=[Key("WS", "/ws")])
+            await client.say(msg="parked")
+            await client.say(msg="parked too")
+
+    with running(app):
+        talk(visit())
+        assert left.get(timeout=2)
+    assert left.empty()
+
+
+def test_connecting_to_a_retired_endpoint_is_refused() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(msg: str): ...
+
+    app._publish([], retire=[Key("WS", "/ws")])
+
+    async def visit() -> None:
+        with pytest.raises(Exception, match="403"):
+            async with websocket(app):
+                pass
+
+    with running(app):
+        talk(visit())

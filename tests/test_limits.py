@@ -1,0 +1,39 @@
+"""What one client may cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from nbws.limits import Limits
+
+NAMES = [field.name for field in dataclasses.fields(Limits)]
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    limits = Limits()
+    assert limits.message_bytes == limits.outbox_bytes == 1024 * 1024
+    assert limits.json_depth == 64
+    assert limits.connections == 1000
+    assert limits.park_seconds == 30
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [0, -1, float("nan"), None, True, "64"])
+def test_a_limit_is_a_number_above_0_and_the_error_names_it(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value!r}; give a number above 0"):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_limit_can_be_set_alone(name: str) -> None:
+    limits = Limits(**{name: 7})  # type: ignore[arg-type]
+    assert getattr(limits, name) == 7
+    assert dataclasses.replace(limits, **{name: getattr(Limits(), name)}) == Limits()
+
+
+def test_limits_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Limits().connections = 5  # type: ignore[misc]

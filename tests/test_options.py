@@ -1,0 +1,57 @@
+"""What an author may set on an App, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from nbws.errors import DefinitionError
+from nbws.options import Options
+
+
+def test_it_listens_on_loopback_and_trusts_nobody_else_by_default() -> None:
+    options = Options()
+    assert options.host == "127.0.0.1"
+    assert (options.allowed_hosts, options.allowed_origins) == ((), ())
+    assert not options.debug
+
+
+@pytest.mark.parametrize("name", ["exts", "before", "middleware", "on_startup", "on_shutdown"])
+def test_one_thing_may_stand_for_a_sequence_of_one(name: str) -> None:
+    thing: Any = "ws" if name == "exts" else print
+    assert getattr(Options(**{name: thing}), name) == (thing,)
+    assert getattr(Options(**{name: [thing, thing]}), name) == (thing, thing)
+    assert getattr(Options(**{name: None}), name) == ()
+
+
+@pytest.mark.parametrize("name", ["allowed_hosts", "allowed_origins"])
+def test_one_name_is_one_name_and_not_its_letters(name: str) -> None:
+    assert getattr(Options(**{name: "app.lan"}), name) == ("app.lan",)
+
+
+def test_an_extension_that_is_not_shipped_is_refused_with_what_there_is() -> None:
+    with pytest.raises(DefinitionError, match=r"'sse' is not shipped; there is ws.*hdrs="):
+        Options(exts=("ws", "sse"))
+
+
+@pytest.mark.parametrize("port", [-1, 65536, "5001", 5001.0])
+def test_what_is_no_port_is_refused(port: Any) -> None:
+    with pytest.raises(DefinitionError, match="is no port; give a number"):
+        Options(port=port)
+
+
+@pytest.mark.parametrize("port", [None, 0, 1, 65535])
+def test_a_port_is_taken_as_it_is(port: int | None) -> None:
+    assert Options(port=port).port == port
+
+
+def test_an_empty_token_is_refused_because_anybody_could_send_it() -> None:
+    with pytest.raises(DefinitionError, match="token=''"):
+        Options(token="")
+
+
+def test_options_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Options().title = "other"  # type: ignore[misc]

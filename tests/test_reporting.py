@@ -1,0 +1,90 @@
+"""Errors and warnings on their way to the author."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from nbws.dispatch import HandlerError
+from nbws.handlers import WEBSOCKET, Key
+from nbws.reporting import TRACEBACKS_SHOWN, Reporter
+
+CHAT, ROOM = Key(WEBSOCKET, "/chat"), Key(WEBSOCKET, "/room")
+
+
+class Author:
+    """What the author is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[Key, str, int]] = []
+        self.reporter = Reporter(lambda key, text, level: self.shown.append((key, text, level)))
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for _, text, _ in self.shown]
+
+
+@pytest.fixture
+def author() -> Author:
+    return Author()
+
+
+def error(key: Key = CHAT, version: int | None = 1, message: str = '{"msg": "hi"}') -> HandlerError:
+    try:
+        raise ZeroDivisionError("of the author")
+    except ZeroDivisionError as exc:
+        return HandlerError(exc, "chat", key, version, "c0ffee", message)
+
+
+def test_an_error_is_shown_with_handler_version_message_and_traceback(author: Author) -> None:
+    author.reporter.report(error(version=3))
+    ((key, text, level),) = author.shown
+    assert (key, level) == (CHAT, logging.ERROR)
+    for part in ("chat v3 on WS /chat", "ZeroDivisionError: of the author", '{"msg": "hi"}', "Traceback", __file__):
+        assert part in text
+
+
+def test_a_flood_of_errors_is_shown_in_part_and_says_where_the_rest_is(author: Author) -> None:
+    for _ in range(TRACEBACKS_SHOWN + 5):
+        author.reporter.report(error())
+    assert len(author.shown) == TRACEBACKS_SHOWN
+    assert [text for text in author.texts if "app.errors" in text] == [author.texts[-1]]
+    assert len(author.reporter.errors) == TRACEBACKS_SHOWN + 5
+
+
+@pytest.mark.parametrize("other", [error(version=2), error(key=ROOM), error(version=None)])
+def test_a_flood_hides_no_error_of_another_version_or_endpoint(author: Author, other: HandlerError) -> None:
+    for _ in range(TRACEBACKS_SHOWN + 1):
+        author.reporter.report(error())
+    author.reporter.report(other)
+    assert other.title in author.texts[-1]
+
+
+def test_the_newest_errors_are_kept_and_their_number_is_bounded(author: Author) -> None:
+    for number in range(5000):
+        author.reporter.report(error(message=str(number)))
+    kept = [int(e.message) for e in author.reporter.errors]
+    assert len(kept) < 5000
+    assert kept == list(range(5000 - len(kept), 5000))
+
+
+def test_a_warning_is_shown_once_for_each_endpoint(author: Author) -> None:
+    for key in (CHAT, CHAT, ROOM):
+        author.reporter.warn(key, "<div> was sent with no id")
+    author.reporter.warn(CHAT, "something else")
+    assert [(key, level) for key, _, level in author.shown] == [
+        (CHAT, logging.WARNING),
+        (ROOM, logging.WARNING),
+        (CHAT, logging.WARNING),
+    ]
+    assert "/chat" in author.texts[0]
+    assert "<div> was sent with no id" in author.texts[0]
+
+
+def test_warnings_that_are_never_the_same_come_to_an_end(author: Author) -> None:
+    for number in range(5000):
+        author.reporter.warn(CHAT, f"the text {number}")
+    assert 0 < len(author.shown) < 5000
+    author.reporter.report(error())
+    assert author.shown[-1][2] == logging.ERROR

@@ -1,0 +1,318 @@
+"""Starting and stopping: ports, threads, and how long each may take."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from queue import SimpleQueue
+
+import pytest
+from clients import SECONDS, free_port, http, running, talk, websocket
+
+from nbws import App, Limits, PortTakenError, ServerStartError
+from nbws.common import Div
+from nbws.server import bind
+
+
+def hello(**options) -> App:
+    app = App(**options)
+
+    @app.get("/")
+    def index():
+        return "hello"
+
+    return app
+
+
+def test_start_serves_at_once_and_stop_refuses() -> None:
+    app = hello(port=0)
+    app.start()
+    assert app.is_running
+    assert app.url == f"http://127.0.0.1:{app.port}"
+    with http(app) as client:
+        assert client.get("/").text == "hello"
+    port = app.port
+    app.stop()
+    assert not app.is_running
+    with pytest.raises(OSError):  # noqa: PT011
+        socket.create_connection(("127.0.0.1", port or 0), timeout=1)
+
+
+def test_start_and_stop_are_idempotent() -> None:
+    app = hello(port=0)
+    app.stop()
+    app.start()
+    port, threads = app.port, threading.active_count()
+    assert app.start() is app
+    assert (app.port, threading.active_count()) == (port, threads)
+    app.stop()
+    app.stop()
+    assert not app.is_running
+
+
+def test_starting_in_several_threads_starts_one_server() -> None:
+    app = hello(port=0)
+    threads = [threading.Thread(target=app.start) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    names = [t.name for t in threading.enumerate() if t.name.startswith("nbws-server")]
+    app.stop()
+    assert names == [f"nbws-server-{names[0].rpartition('-')[2]}"]
+
+
+def test_a_stopped_app_starts_again_on_its_port() -> None:
+    app = hello(port=free_port())
+    for _ in range(3):
+        with running(app), http(app) as client:
+            assert client.get("/").text == "hello"
+            assert app.port == app.options.port
+
+
+def test_an_app_that_asked_for_no_port_keeps_the_one_that_it_got() -> None:
+    app = hello()
+    with running(app):
+        port = app.port
+    with running(app):
+        assert app.port == port
+
+
+def test_an_app_that_asked_for_any_port_keeps_the_one_that_it_got() -> None:
+    app = hello(port=0)
+    with running(app):
+        port = app.port
+    with running(app):
+        assert app.port == port
+
+
+def test_a_client_comes_back_to_a_restarted_server() -> None:
+    app = App(port=free_port())
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert "one" in await client.ask(msg="one")
+            await asyncio.to_thread(app.stop)
+            assert await client.close_code() == 1012  # after which htmx connects again
+        app.start()
+        async with websocket(app) as client:
+            assert "two" in await client.ask(msg="two")
+
+    with running(app):
+        talk(visit())
+
+
+def test_a_taken_port_that_was_asked_for_fails_at_once_and_says_what_to_do() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        app = hello(port=port)
+        begun = time.monotonic()
+        with pytest.raises(PortTakenError, match=f"port {port} on 127.0.0.1 is taken by another program; stop it"):
+            app.start()
+        assert time.monotonic() - begun < 1
+        assert not app.is_running
+        assert app.port is None
+    with running(app):
+        assert app.port == port
+
+
+def test_where_no_port_was_asked_for_the_next_free_one_is_taken() -> None:
+    first, second = hello(), hello()
+    with running(first), running(second):
+        assert first.port != second.port
+        assert 5001 <= (first.port or 0) < (second.port or 0) < 5051
+
+
+def test_bind_tries_the_next_ports_and_says_which_were_taken() -> None:
+    with bind("127.0.0.1", 0, exact=True) as taken:
+        port = taken.getsockname()[1]
+        with bind("127.0.0.1", port, exact=False) as sock:
+            assert port < sock.getsockname()[1] <= port + 50
+        with pytest.raises(PortTakenError):
+            bind("127.0.0.1", port, exact=True)
+
+
+def test_an_address_that_is_not_ours_is_a_server_start_error() -> None:
+    with pytest.raises(ServerStartError, match=r"cannot listen on 203\.0\.113\.1:0"):
+        hello(host="203.0.113.1", port=0).start()
+
+
+def test_a_host_name_is_resolved() -> None:
+    app = hello(host="localhost", port=0)
+    with running(app), http(app) as client:
+        assert app.url.startswith("http://localhost:")
+        assert client.get("/").text == "hello"
+
+
+def test_an_ipv6_address_is_served() -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 here")
+    app = hello(host="::1", port=0)
+    with running(app), http(app) as client:
+        assert app.url == f"http://[::1]:{app.port}"
+        assert client.get("/").text == "hello"
+
+
+def test_all_interfaces_are_bound_only_on_demand() -> None:
+    app = hello(host="0.0.0.0", port=0)
+    with running(app), http(app) as client:
+        assert client.get("/").text == "hello"
+
+
+def test_stop_returns_within_6_seconds_with_an_open_websocket_and_busy_handlers() -> None:
+    app = App(port=0)
+    entered: SimpleQueue[str] = SimpleQueue()
+    left: SimpleQueue[str] = SimpleQueue()
+    end = threading.Event()
+
+    @app.ws("/idle", disconn=lambda: left.put("idle"))
+    async def idle(msg: str): ...
+
+    @app.ws("/async", disconn=lambda: left.put("async"))
+    async def in_async():
+        entered.put("async")
+        await asyncio.Event().wait()
+
+    @app.ws("/def", disconn=lambda: left.put("def"))
+    def in_def():
+        entered.put("def")
+        end.wait(30)
+
+    @app.get("/http")
+    def in_http():
+        entered.put("http")
+        end.wait(30)
+
+    @app.get("/stream")
+    async def stream():
+        yield "first"
+        entered.put("stream")
+        await asyncio.Event().wait()
+
+    async def visit() -> None:
+        def get(path: str) -> None:
+            with http(app) as client:
+                try:
+                    client.get(path)
+                except Exception:
+                    pass
+
+        async with websocket(app, "/idle"), websocket(app, "/async") as one, websocket(app, "/def") as two:
+            await one.say()
+            await two.say()
+            threads = [threading.Thread(target=get, args=(path,), daemon=True) for path in ("/http", "/stream")]
+            for thread in threads:
+                thread.start()
+            for _ in range(4):
+                await asyncio.to_thread(entered.get, True, SECONDS)
+            begun = time.monotonic()
+            await asyncio.to_thread(app.stop)
+            assert time.monotonic() - begun < 6
+            assert await one.close_code() == 1012
+            assert await two.close_code() == 1012
+
+    try:
+        with running(app):
+            talk(visit())
+        assert sorted(left.get(timeout=SECONDS) for _ in range(3)) == ["async", "def", "idle"]
+        assert left.empty()
+        assert not [t for t in threading.enumerate() if t.name.startswith("nbws-server")]
+    finally:
+        end.set()
+
+
+def test_stop_lets_handlers_in_flight_finish() -> None:
+    app = App(port=0)
+    entered, go_on = threading.Event(), threading.Event()
+    finished: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda: finished.put("disconn"))
+    async def ws(msg: str):
+        entered.set()
+        await asyncio.to_thread(go_on.wait, SECONDS)
+        finished.put(msg)
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say(msg="one")
+            assert await asyncio.to_thread(entered.wait, SECONDS)
+            stopping = asyncio.create_task(asyncio.to_thread(app.stop))
+            assert await client.close_code() == 1012
+            go_on.set()
+            await stopping
+
+    with running(app):
+        talk(visit())
+    assert [finished.get(timeout=SECONDS) for _ in range(2)] == ["one", "disconn"]
+    assert not app.errors
+
+
+def test_half_sent_handshakes_end_after_their_time() -> None:
+    app = hello(port=0)
+    with running(app):
+        address = ("127.0.0.1", app.port or 0)
+        halves = [socket.create_connection(address, timeout=SECONDS) for _ in range(20)]
+        for sock in halves:
+            sock.sendall(b"GET /ws HTTP/1.1\r\nHost: loc")
+        with http(app) as client:
+            assert client.get("/").text == "hello"
+        begun = time.monotonic()
+        app.stop()
+        assert time.monotonic() - begun < 6
+        for sock in halves:
+            sock.close()
+
+
+def test_two_apps_serve_side_by_side() -> None:
+    one, two = hello(port=0), App(port=0)
+
+    @two.get("/")
+    def index():
+        return "two"
+
+    with running(one), running(two), http(one) as first, http(two) as second:
+        assert (first.get("/").text, second.get("/").text) == ("hello", "two")
+
+
+def test_an_app_may_be_stopped_by_a_handler_of_its_own() -> None:
+    app = App(port=0, limits=Limits(finish_seconds=1))
+
+    @app.ws("/ws")
+    def ws():
+        app.stop()
+
+    @app.ws("/async")
+    async def in_async():
+        app.stop()
+
+    async def visit(path: str) -> None:
+        async with websocket(app, path) as client:
+            await client.say()
+            assert await client.close_code() == 1012
+
+    for path in ("/ws", "/async"):
+        with running(app):
+            talk(visit(path))
+    assert not app.errors
+
+
+def test_start_in_a_running_loop_works() -> None:
+    app = hello(port=0)
+
+    async def start() -> None:
+        app.start()
+        assert app.is_running
+        app.stop()
+
+    talk(start())
