@@ -301,7 +301,7 @@ class AsgiApp:
 
 
 class _Placed:
-    """A route with its rank: segment by segment, literal before parameter before `:path`; mounts last, longest first."""
+    """A route with its rank: part by part, literal before parameter before `:path`; mounts last, longest first."""
 
     def __init__(self, path: str, route: BaseRoute) -> None:
         self.route = route
