@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import hmac
 import itertools
 import logging
 import os
-import re
 import secrets
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlencode
 
-from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads, path_parameters
+from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
 from nbws.binding import Bound, compile_handler
 from nbws.connection import Connection, Membership, Sent, offer_all
 from nbws.dispatch import HandlerError
@@ -36,6 +33,7 @@ from nbws.security import Policy, derive_token, new_ticket
 from nbws.staging import Staged, hook_of, ws_definition
 from nbws.state import State
 from nbws.static_files import WEB_FILES, WebFiles
+from nbws.urls import filled_path, path_parameters
 
 if TYPE_CHECKING:
     from nbws.notebook.cells import CellRun
@@ -51,16 +49,6 @@ METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
 _log = logging.getLogger("nbws")
 _ticket = new_ticket()  # dies with the process
 _numbers = itertools.count()
-
-# What FastHTML's constructor takes and this one has no use for: nothing is loaded from elsewhere.
-_NOT_NEEDED = frozenset(
-    """
-surreal htmx htmx4 canonical nb_hdrs key_fname sess_cls sess_path sess_domain pico live reload_attempts
-reload_interval max_part_size routes after
-""".split()
-)
-_OTHER_NAMES = {"sess_https_only": "https_only"}
-_NONE_IS_A_VALUE = frozenset(("port", "token", "secret_key", "max_age", "body_wrap", "lifespan"))
 
 
 class App:
@@ -91,7 +79,7 @@ class App:
         return app
 
     def __init__(self, name: str | None = None, **options: Any) -> None:
-        chosen = _options(options)
+        chosen = Options.of(options)
         if self._ready:
             self._stage_options(chosen)
             return
@@ -105,6 +93,7 @@ class App:
         self._lock = threading.RLock()
         self._connections: dict[str, Connection] = {}
         self._number = next(_numbers)
+        self._notebook = this_notebook()
         self._asgi = AsgiApp(self)
         self._threads = Threads(lambda: self.limits.threads)
         self._server: Server | None = None
@@ -114,7 +103,6 @@ class App:
         self._policies: dict[int, tuple[Options, Policy]] = {}
         self._befores: tuple[Any, list[tuple[Bound, tuple[str, ...]]]] = (None, [])
         self._starting: HandlerTable | None = None
-        self._notebook = this_notebook()
         remember(self._identity, self)
         if self._notebook is not None:
             self._notebook.cells.listen(self)
@@ -655,28 +643,6 @@ _NO_WEBSOCKET = {
 }
 
 
-def _options(given: dict[str, Any]) -> Options:
-    known = {f.name for f in fields(Options)}
-    chosen = {}
-    for name, value in given.items():
-        option = _OTHER_NAMES.get(name, name)
-        if option in known:
-            if value is not None or option in (
-                "port",
-                "token",
-                "secret_key",
-                "max_age",
-                "body_wrap",
-                "lifespan",
-            ):
-                chosen[option] = value
-        elif option not in _NOT_NEEDED and not (option == "backplane" and value is None):
-            close = difflib.get_close_matches(option, known, 1)
-            meant = f"; did you mean {close[0]}=?" if close else "; an attribute of <body> goes into bodykw={...}"
-            raise DefinitionError(f"App has no option {name!r}{meant}")
-    return Options(**chosen)
-
-
 def _full_name(thing: Any) -> str:
     return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
@@ -684,14 +650,6 @@ def _full_name(thing: Any) -> str:
 def _mark_routed(fn: Any, path: str) -> None:
     """Lets a routed function stand for its path: `A("rooms", href=rooms)`, or `rooms.to(page=2)` with parameters."""
     try:
-        fn.route_path, fn.to = path, partial(_filled, path)
+        fn.route_path, fn.to = path, partial(filled_path, path)
     except (AttributeError, TypeError):  # a bound method, a builtin
         pass
-
-
-def _filled(path: str, **values: Any) -> str:
-    """*path* with its parameters filled from *values*, and the rest of them as its query."""
-    names = path_parameters(path)
-    filled = re.sub(r"{(\w+)(?::\w+)?}", lambda m: quote(str(values[m[1]]), safe="/" if ":path" in m[0] else ""), path)
-    query = urlencode({name: value for name, value in values.items() if name not in names}, doseq=True)
-    return f"{filled}?{query}" if query else filled

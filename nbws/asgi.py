@@ -1,7 +1,4 @@
-"""The app as ASGI: the gate in front of everything, the routes of the current table, the read loop of a websocket.
-
-With `server`, `responses` and `common` the only importer of Starlette and uvicorn.
-"""
+"""The app as ASGI: the routes of the current table behind the gate, the read loop of a websocket, HTTP handlers."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import parse_qs
 
 import anyio
 import anyio.to_thread
@@ -25,56 +21,33 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
-from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute, compile_path
+from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from nbws.binding import Bound, Call
 from nbws.connection import Connection, Membership
 from nbws.dispatch import Desk, HandlerError, Worker, run_handler
-from nbws.errors import DefinitionError, MessageError
+from nbws.errors import MessageError
 from nbws.feed import Feed
+from nbws.gate import Gate
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
 from nbws.messages import NOTHING
 from nbws.messages import Message as Fields
 from nbws.options import Options
 from nbws.page import STATIC, notice
 from nbws.responses import respond
-from nbws.security import (
-    TICKET,
-    Asked,
-    Policy,
-    Verdict,
-    came_with_token,
-    framed_cookies,
-    judge,
-    own_cookies,
-    read_cookies,
-    without_credentials,
-)
+from nbws.security import Policy
+from nbws.urls import query_of
 
-__all__ = ["INJECTED", "AsgiApp", "Beforeware", "Threads", "path_parameters"]
+__all__ = ["INJECTED", "AsgiApp", "Beforeware", "Threads"]
 
 INJECTED: dict[type, str] = {Connection: "ws", WebSocket: "ws", Request: "request", HTTPConnection: "request"}
 """Types that stand for a reserved name in a handler's signature."""
 
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
-_PARAMETER = re.compile(r"{([a-zA-Z_][a-zA-Z0-9_]*)(:[a-zA-Z_][a-zA-Z0-9_]*)?}")
 _FEED_PATH = "/_nbws/feed"
-
-
-def path_parameters(path: str) -> frozenset[str]:
-    """The names in *path*, such as room in `/chat/{room}`. Raises DefinitionError for what is no path."""
-    if not isinstance(path, str) or not path.startswith("/"):
-        raise DefinitionError(f"{path!r} is no path; it starts with '/', such as '/ws' or '/chat/{{room}}'")
-    if re.search(r"[{}\s?#]", _PARAMETER.sub("", path)):
-        raise DefinitionError(f"the path {path!r} does not parse; a parameter is {{name}} or {{name:int}}")
-    try:
-        _, _, convertors = compile_path(path)
-    except (AssertionError, ValueError) as exc:
-        raise DefinitionError(f"the path {path!r} does not parse: {exc}") from None
-    return frozenset(convertors)
 
 
 class Beforeware:
@@ -131,53 +104,19 @@ class AsgiApp:
         self._desk = desk
         self._routed: tuple[HandlerTable | None, Router] = (None, Router())
         self._stacked: tuple[Any, Any, ASGIApp] = (None, None, self._route)
+        self._gate = Gate(self._pass, desk.policy, desk.in_notebook)
         self.startup_error: BaseException | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] in ("http", "websocket"):
-            await self._gate(scope, receive, send)
-
-    # -- the gate
-
-    async def _gate(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        cookies = "; ".join(v.decode("latin-1") for n, v in scope["headers"] if n == b"cookie")
-        server, port = scope.get("server") or ("", None)
-        policy = self._desk.policy(port or 0)
-        query = {name: values[-1] for name, values in _query(scope).items()}
-        asked = Asked(
-            host=headers.get(b"host"),
-            origin=headers.get(b"origin"),
-            query=query,
-            cookies=read_cookies(cookies),
-            # A socket's own address is numeric; a test client's is the name that it was given.
-            in_process=server == "testserver",
-        )
-        verdict = judge(policy, asked)
-        if verdict is not Verdict.PASS:
-            await _refuse(verdict, asked, scope, receive, send)
-            return
-        token_in_url = came_with_token(policy, asked)
-        scope = {
-            **scope,
-            "app": self._desk,
-            "query_string": without_credentials(scope.get("query_string", b""), policy.token),
-            "nbws.token_in_url": token_in_url,
-        }
-        if policy.token is not None and (token_in_url or TICKET in query):
-            send = _with_credential(send, f"{policy.cookie}={policy.token}; Path=/; HttpOnly")
-        if policy.token is not None and self._desk.in_notebook:
-            prefix = f"{policy.cookie}-"
-            own = own_cookies(cookies, prefix)
-            scope["headers"] = [(n, v) for n, v in scope["headers"] if n != b"cookie"]
-            if own:
-                scope["headers"].append((b"cookie", own.encode("latin-1")))
-            send = _with_framed_cookies(send, prefix)
-        await self._stack()(scope, receive, send)
+            await self._gate({**scope, "app": self._desk}, receive, send)
 
     # -- routing
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._stack()(scope, receive, send)
 
     def _stack(self) -> ASGIApp:
         """Session, the author's middleware and error pages around the routes; made anew where they changed."""
@@ -331,7 +270,7 @@ class _WsEndpoint:
             return
         try:
             await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-            await self._serve(connection, _query(scope), receive, send)
+            await self._serve(connection, query_of(scope), receive, send)
         finally:
             desk.forget(connection)
 
@@ -391,7 +330,7 @@ class _HttpEndpoint:
         return error
 
     async def _answer(self, request: Request) -> Response:
-        query = _query(request.scope)
+        query = query_of(request.scope)
         fields = NOTHING
         before = [
             b for b, skip in self._desk.bound_before() if not any(re.fullmatch(s, request.url.path) for s in skip)
@@ -443,36 +382,10 @@ def _is_route(key: Key) -> bool:
     return key.method not in ("MIDDLEWARE", "EXCEPTION", "STARTUP", "SHUTDOWN")
 
 
-def _query(scope: Scope) -> dict[str, list[str]]:
-    text = scope.get("query_string", b"").decode("latin-1")
-    return parse_qs(text, keep_blank_values=True) if text else {}
-
-
 def _error_page(status: int, incident: str) -> Response:
     if status == 400:
         return HTMLResponse(notice("Bad request", f"The app could not read this request. Incident {incident}."), 400)
     return HTMLResponse(notice("Something went wrong", f"The app's author can look up incident {incident}."), 500)
-
-
-async def _refuse(verdict: Verdict, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": ""})  # before accept: HTTP 403
-        return
-    if verdict is Verdict.DEAD_TICKET:
-        page = notice("Run this cell", "This preview belongs to a kernel session that has ended. Run this cell again.")
-    elif verdict is Verdict.NO_CREDENTIAL:
-        page = notice(
-            "Open this app from its notebook",
-            "It runs in a notebook: use the link under the cell that shows it.",
-        )
-    elif verdict is Verdict.BAD_HOST:
-        page = notice(
-            "Unknown host",
-            f"This app does not serve {asked.host!r}; App(allowed_hosts=[...]) lists who may ask.",
-        )
-    else:
-        page = notice("Refused", "A page of another origin asked; App(allowed_origins=[...]) lists those that may.")
-    await HTMLResponse(page, 403)(scope, receive, send)
 
 
 async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
@@ -483,35 +396,6 @@ async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.http.response.body", "body": b"too many connections"})
     else:
         await send({"type": "websocket.close", "code": 1013, "reason": "too many connections"})
-
-
-def _with_credential(send: Send, cookie: str) -> Send:
-    """Adds the cookie that stands for the credential, as `security.framed_cookies` explains."""
-
-    async def with_credential(message: Message) -> None:
-        if message["type"] in ("http.response.start", "websocket.accept"):
-            forms = (f"{cookie}; SameSite=None; Secure; Partitioned", f"{cookie}; SameSite=Lax")
-            added = [(b"set-cookie", form.encode("latin-1")) for form in forms]
-            message = {**message, "headers": [*message.get("headers", ()), *added]}
-        await send(message)
-
-    return with_credential
-
-
-def _with_framed_cookies(send: Send, prefix: str) -> Send:
-    async def with_framed_cookies(message: Message) -> None:
-        if message["type"] in ("http.response.start", "websocket.accept"):
-            headers: list[tuple[bytes, bytes]] = []
-            for name, value in message.get("headers", ()):
-                if name.lower() == b"set-cookie":
-                    framed = framed_cookies(value.decode("latin-1"), prefix)
-                    headers.extend((name, form.encode("latin-1")) for form in framed)
-                else:
-                    headers.append((name, value))
-            message = {**message, "headers": headers}
-        await send(message)
-
-    return with_framed_cookies
 
 
 def _exception_handler(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from nbws.errors import DefinitionError
@@ -11,6 +12,16 @@ from nbws.limits import Limits
 from nbws.page import EXTENSIONS
 
 __all__ = ["Options"]
+
+# What FastHTML's constructor takes and this one has no use for: nothing is loaded from elsewhere.
+_NOT_NEEDED = frozenset(
+    """
+surreal htmx htmx4 canonical nb_hdrs key_fname sess_cls sess_path sess_domain pico live reload_attempts
+reload_interval max_part_size routes after
+""".split()
+)
+_OTHER_NAMES = {"sess_https_only": "https_only"}
+_NONE_IS_A_VALUE = frozenset(("port", "token", "secret_key", "max_age", "body_wrap", "lifespan"))
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,22 @@ class Options:
     on_shutdown: Sequence[Callable[..., Any]] = ()
     lifespan: Callable[..., Any] | None = None
     debug: bool = False
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:
+        """The options that `App(**given)` asks for. Raises DefinitionError for one that there is not."""
+        known = {f.name for f in fields(cls)}
+        chosen = {}
+        for name, value in given.items():
+            option = _OTHER_NAMES.get(name, name)
+            if option in known:
+                if value is not None or option in _NONE_IS_A_VALUE:
+                    chosen[option] = value
+            elif option not in _NOT_NEEDED and not (option == "backplane" and value is None):
+                close = difflib.get_close_matches(option, known, 1)
+                meant = f"; did you mean {close[0]}=?" if close else "; an attribute of <body> goes into bodykw={...}"
+                raise DefinitionError(f"App has no option {name!r}{meant}")
+        return cls(**chosen)
 
     def __post_init__(self) -> None:
         for name in ("exts", "before", "middleware", "on_startup", "on_shutdown"):
