@@ -627,7 +627,7 @@ class App:
         if self._notebook is None:
             _log.log(level, text.rstrip())
         else:
-            self._notebook.under(self._parents.get(key), lambda: print(text, file=sys.stderr, end=""))
+            self._notebook.write_under(self._parents.get(key), text)
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,7 @@ class _WsEndpoint:
             try:
                 await worker.finish(work)
             finally:
-                work.cancel()
+                worker.stop(work)
                 write.cancel()
 
 

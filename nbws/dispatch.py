@@ -83,6 +83,7 @@ class Worker:
         self._inbox: asyncio.Queue[Any] = asyncio.Queue(desk.limits.inbox_messages)
         self._skips_call = False
         self._ends = False
+        self._is_stopped = False
         self._calls = 0  # begun so far
 
     async def put(self, frame: str | bytes) -> None:
@@ -104,6 +105,11 @@ class Worker:
             if not task.done() and self._calls == calls:
                 self._skips_call = True
                 task.cancel()
+
+    def stop(self, task: asyncio.Task[None]) -> None:
+        """Cancel what runs and take no more messages; `disconn` runs still."""
+        self._is_stopped = True
+        task.cancel()
 
     async def run(self) -> None:
         current_connection.set(self._connection)
@@ -208,10 +214,12 @@ class Worker:
             self._connection.drained_from_thread()
 
     def _is_cancelled_from_outside(self) -> bool:
-        if self._skips_call:
+        if self._skips_call or self._is_stopped:
             return True
+        if sys.version_info < (3, 11):
+            return False
         task = asyncio.current_task()
-        return sys.version_info < (3, 11) or task is None or task.cancelling() > 0
+        return task is None or task.cancelling() > 0
 
     def _error(self, exc: BaseException, bound: Bound, entry: Entry | None, frame: str | bytes) -> HandlerError:
         shown = frame if isinstance(frame, str) else f"({len(frame)} bytes)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from nbws.notebook.cells import CellEvents, importing_module
@@ -44,22 +43,21 @@ class Notebook:
         return bytes(key) if key else None
 
     def parent(self) -> Any:
-        """The message that the present output belongs to, to be given to `under`; None where there is no kernel."""
+        """The message that the present output belongs to, for `write_under`; None where there is no kernel."""
         get_parent = getattr(self.shell, "get_parent", None)
         return get_parent() if get_parent is not None else None
 
-    def under(self, parent: Any, write: Callable[[], None]) -> None:
-        """Run *write* so that its output lands under the cell that *parent* was taken in. Callable from any thread."""
-        if parent is None or not hasattr(self.shell, "set_thread_parent"):
-            write()
+    def write_under(self, parent: Any, text: str) -> None:
+        """Print *text* as an error under the cell that *parent* was taken in. Callable from any thread.
+
+        What a thread prints lands under whichever cell ran last, so the message is made here, for that cell.
+        """
+        kernel = getattr(self.shell, "kernel", None)
+        if not parent or kernel is None:
+            print(text, file=sys.stderr, end="", flush=True)
             return
-        token = self.shell.set_thread_parent(parent)
-        try:
-            write()
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            self.shell.reset_thread_parent(token)
+        content = {"name": "stderr", "text": text}
+        kernel.session.send(kernel.iopub_socket, "stream", content, parent=parent, ident=b"stream.stderr")
 
     def show(self, html: str) -> None:
         """Display *html* in the output of the running cell."""
