@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
 from nbws.binding import Bound, compile_handler
-from nbws.connection import Connection, Membership, Sent, offer_all
+from nbws.connection import CloseCode, Connection, Membership, Sent, offer_all
 from nbws.dispatch import HandlerError
 from nbws.endpoints import Endpoints
 from nbws.errors import DefinitionError, NbwsError
 from nbws.feed import Feed
-from nbws.fingerprint import fingerprint
-from nbws.handlers import WEBSOCKET, Definition, HandlerTable, HttpHandler, Key, Owner, WsHandler, changes
+from nbws.fingerprint import fingerprint, source_of
+from nbws.handlers import WEBSOCKET, Change, Definition, HandlerTable, HttpHandler, Key, Owner, WsHandler, changes
 from nbws.html import fragment
 from nbws.identity import Identity, identity_of_new_app, known_app, remember, this_notebook
 from nbws.limits import Limits
 from nbws.options import Options
 from nbws.reporting import Reporter
 from nbws.security import Policy, derive_token, new_ticket
-from nbws.staging import Staged, hook_of, ws_definition
+from nbws.staging import Staged, check_swap_hook, hook_of, ws_definition
 from nbws.state import State
 from nbws.static_files import WEB_FILES, WebFiles
 from nbws.urls import filled_path, path_parameters
@@ -100,6 +100,7 @@ class App:
         self._last_port: int | None = None
         self._random_key = secrets.token_hex(32)
         self._parents: dict[Key, Any] = {}
+        self._retries: dict[Key, Callable[[], None]] = {}
         self._policies: dict[int, tuple[Options, Policy]] = {}
         self._befores: tuple[Any, list[tuple[Bound, tuple[str, ...]]]] = (None, [])
         self._starting: HandlerTable | None = None
@@ -115,21 +116,27 @@ class App:
         path: str,
         conn: Callable[..., Any] | None = None,
         disconn: Callable[..., Any] | None = None,
+        swap: Callable[..., Any] | None = None,
         name: str | None = None,
     ) -> Callable[[F], F]:
         """A websocket endpoint: the decorated function handles each message that comes to *path*.
 
         *conn* and *disconn* run when a client has connected and when it has gone. Run again, the definition is
-        swapped under the connections that are open. Raises DefinitionError for what cannot work, and then leaves
-        the working one alone.
+        swapped under the connections that are open. `swap(ws, state, old, new)` then runs once for each of these,
+        with a copy of `ws.state` and the two version numbers: what it makes of the copy is the new state, and what
+        it returns is sent; if it raises, the connection keeps its state.
+
+        Raises DefinitionError for what cannot work, and then leaves the working one alone.
         """
         path_parameters(path)
+        if swap is not None:
+            check_swap_hook(swap)
         given_hooks = {kind: hook for kind, hook in (("conn", conn), ("disconn", disconn)) if hook is not None}
 
         def define(fn: F) -> F:
             key = Key(WEBSOCKET, path)
             hooks = {kind: hook_of(self._compile(hook, key)) for kind, hook in given_hooks.items()}
-            self._define(ws_definition(key, WsHandler(self._compile(fn, key), hooks)))
+            self._define(ws_definition(key, WsHandler(self._compile(fn, key), hooks, swap)))
             _mark_routed(fn, path)
             return fn
 
@@ -155,7 +162,7 @@ class App:
             bound = self._compile(fn, Key("GET", at))
             handler = HttpHandler(bound, name or own_name, include_in_schema)
             for method in (chosen,) if isinstance(chosen, str) else chosen:
-                self._define(Definition(Key(method.upper(), at), handler, fingerprint(fn)))
+                self._define(Definition(Key(method.upper(), at), handler, fingerprint(fn), source=source_of(fn)))
             _mark_routed(fn, at)
             return fn
 
@@ -335,7 +342,7 @@ class App:
     @property
     def endpoints(self) -> Endpoints:
         """What is live, by path: `app.endpoints["/chat/{room}"].version`. Renders as a table."""
-        return Endpoints(lambda: self.table, lambda: self.connections)
+        return Endpoints(self)
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -447,14 +454,33 @@ class App:
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         return await self._threads.run(function)
 
-    def report(self, error: HandlerError) -> None:
-        """Show *error* where the author looks. Callable from any thread."""
+    def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None:
+        """Show *error* where the author looks. *retry* runs its message again. Callable from any thread."""
         self._reporter.report(error)
+        if retry is not None:
+            self._retries[error.key] = retry
         self.feed.changed()
 
     def on_problem(self, connection: Connection, problem: str) -> None:
         """Warn the author, once, of something that the browser will not show."""
         self._reporter.warn(connection.key, problem)
+
+    def roll_back(self, key: Key, number: int) -> None:
+        """See `Endpoint.rollback`."""
+        self._point_at(lambda table: table.roll_back(key, number))
+
+    def retire(self, key: Key) -> None:
+        """See `Endpoint.retire`."""
+        self._point_at(lambda table: table.publish([], [key]))
+        for connection in self.connections:
+            if connection.key == key:
+                connection.close(CloseCode.GOING_AWAY, "the endpoint has been retired")
+
+    def retry(self, key: Key) -> None:
+        """See `Endpoint.retry`."""
+        if key not in self._retries:
+            raise LookupError(f"no message to {key} has failed, so there is none to run again")
+        self._retries[key]()
 
     # -- cells
 
@@ -517,25 +543,35 @@ class App:
     def _publish(
         self, definitions: Sequence[Definition], retire: Iterable[Key] = (), options: Options | None = None
     ) -> None:
-        """Point at the next table. The one place where what is live changes."""
+        """Publish over what is live, where there is anything to publish."""
         if not definitions and not retire and options is None:
             return
-        with self._lock:
-            old = self.table
-            self.table = new = old.publish(definitions, retire)
-            if options is not None:
-                self.options = options
+        self._point_at(lambda table: table.publish(definitions, retire), options)
         if options is not None and self.is_running and options.port not in (None, 0, self.port):
             print(f"The app stays on port {self.port}; app.stop() and app.start() move it to {options.port}.")
+
+    def _point_at(self, next_table: Callable[[HandlerTable], HandlerTable], options: Options | None = None) -> None:
+        """Make the next table the one that is live. The one place where that changes."""
+        with self._lock:
+            old = self.table
+            self.table = new = next_table(old)
+            if options is not None:
+                self.options = options
         for change in changes(old, new):
-            for connection in self.connections:
-                if connection.key != change.key:
-                    continue
-                if change.after is None:
-                    connection.park(self.limits.park_seconds, partial(self._is_gone, change.key))
-                elif change.before is None:
-                    connection.unpark()
+            if change.key.method == WEBSOCKET and (change.before is None or change.after is None or change.migrates):
+                for connection in self.connections:
+                    if connection.key == change.key:
+                        self._tell_of(change, connection)
         self.feed.changed()
+
+    def _tell_of(self, change: Change, connection: Connection) -> None:
+        if change.after is None:
+            connection.park(self.limits.park_seconds, partial(self._is_gone, change.key))
+            return
+        if change.before is None:
+            connection.unpark()
+        if change.migrates:
+            connection.look_again()
 
     def _is_gone(self, key: Key) -> bool:
         entry = self.table.get(key)

@@ -299,7 +299,15 @@ class _HttpEndpoint:
         self._desk, self._key, self._entry, self._bound = desk, key, entry, bound
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
+        version = self._entry.current
+        version.messages += 1
+        version.running += 1
+        try:
+            await self._serve(Request(scope, receive, send), scope, receive, send)
+        finally:
+            version.running -= 1
+
+    async def _serve(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             response = await self._answer(request)
         except (HTTPException, asyncio.CancelledError):
@@ -326,6 +334,7 @@ class _HttpEndpoint:
             connection=None,
             message=f"{request.method} {request.url.path}",
         )
+        self._entry.current.errors += 1
         self._desk.report(error)
         return error
 

@@ -127,6 +127,7 @@ class Connection:
         self._drained = asyncio.Event()
         self._poked = asyncio.Event()
         self._park_timer: asyncio.TimerHandle | None = None
+        self.on_new_version: Callable[[], None] | None = None  #: told, on the loop, that another version may be live
         self._abort_timer: asyncio.TimerHandle | None = None
 
     # -- what handlers use
@@ -317,6 +318,11 @@ class Connection:
             self._poked.set()
 
         self._on_loop(stop)
+
+    def look_again(self) -> None:
+        """Another version may be live. Callable from any thread."""
+        if self.on_new_version is not None:
+            self._on_loop(self.on_new_version)
 
     def poke(self) -> None:
         """Let a worker that waits for the endpoint look again. On the connection's loop only."""

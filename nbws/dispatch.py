@@ -7,6 +7,7 @@ table is read once for a message, so each is handled wholly by one version.
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import secrets
 import sys
@@ -15,18 +16,20 @@ import traceback
 import types
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from nbws.binding import Bound, Call, Kind, binary_refused
 from nbws.connection import Connection, current_connection
-from nbws.errors import MessageError
-from nbws.handlers import Entry, HandlerTable, Key, WsHandler
+from nbws.errors import MessageError, NbwsError
+from nbws.handlers import Entry, HandlerTable, Key, Version, WsHandler
 from nbws.limits import Limits
 from nbws.messages import NOTHING, Message, parse
 
 __all__ = ["Desk", "HandlerError", "Worker", "run_handler"]
 
-_END = object()
+_END = object()  # no more frames come
+_LOOK = object()  # another version may be live
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Desk(Protocol):
     @property
     def limits(self) -> Limits: ...
     def hook(self, key: Key, name: str) -> Bound | None: ...
-    def report(self, error: HandlerError) -> None: ...
+    def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None: ...
     async def in_thread(self, function: Callable[[], Any]) -> Any: ...
 
 
@@ -85,6 +88,9 @@ class Worker:
         self._ends = False
         self._is_stopped = False
         self._calls = 0  # begun so far
+        self._seen: Version | None = None  # the version that the connection's state is of
+        self._loop = asyncio.get_running_loop()
+        connection.on_new_version = self._look
 
     async def put(self, frame: str | bytes) -> None:
         """Give it the next frame. Waits while the inbox is full, and with it the reading of the socket."""
@@ -114,12 +120,16 @@ class Worker:
     async def run(self) -> None:
         current_connection.set(self._connection)
         try:
+            entry = self._desk.table.get(self._connection.key)
+            self._seen = entry.current if entry is not None else None
             await self._guarded(self._run_hook("conn"))
             while not (self._ends and self._inbox.empty()):
                 frame = await self._guarded(self._inbox.get())
                 if frame is _END:
                     break
-                if frame is not None:
+                if frame is _LOOK:
+                    await self._guarded(self._look_for_new_version())
+                elif frame is not None:
                     await self._guarded(self._handle(frame))
         finally:
             self._connection.end()
@@ -145,8 +155,11 @@ class Worker:
         entry = await self._entry()
         if entry is None:
             return  # parked until the connection closed
+        await self._migrate(entry)
         handler: WsHandler = entry.definition.target
-        bound = handler.message
+        bound, version = handler.message, entry.current
+        version.messages += 1
+        version.running += 1
         try:
             if isinstance(frame, str):
                 message = parse(frame, self._desk.limits.json_depth)
@@ -158,7 +171,50 @@ class Worker:
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise
-            self._desk.report(self._error(exc, bound, entry, frame))
+            version.errors += 1
+            self._desk.report(self._error(exc, bound.name, entry, frame), partial(self._retry, frame))
+        finally:
+            version.running -= 1
+
+    def _look(self) -> None:
+        """Have the worker look for a new version, after what it is at. On the loop."""
+        if not self._inbox.full():  # else the next frame finds it
+            self._inbox.put_nowait(_LOOK)
+
+    def _retry(self, frame: str | bytes) -> None:
+        """Handle *frame* again. Callable from any thread."""
+        if self._ends or not self._connection.is_open:
+            raise NbwsError("the connection of the message that failed has gone, so it cannot be run again")
+        asyncio.run_coroutine_threadsafe(self._inbox.put(frame), self._loop)
+
+    async def _look_for_new_version(self) -> None:
+        entry = self._desk.table.get(self._connection.key)
+        if entry is not None and not entry.retired:
+            await self._migrate(entry)
+
+    async def _migrate(self, entry: Entry) -> None:
+        """Run the swap hook of the version that took over, where the connection's state is of an older one."""
+        old, new = self._seen, entry.current
+        self._seen = new
+        hook = entry.definition.target.swap
+        if hook is None or old is None or old is new:
+            return
+        connection = self._connection
+        before = connection.state
+        try:
+            state = copy.deepcopy(before)
+            result = hook(connection, state, old.number, new.number)
+            while inspect.isawaitable(result):
+                result = await result
+            connection.state = state
+            await self._deliver(result, None)
+        except BaseException as exc:
+            connection.state = before
+            if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
+                raise
+            new.errors += 1
+            name = getattr(hook, "__name__", "swap")
+            self._desk.report(self._error(exc, name, entry, f"(swap from v{old.number} to v{new.number})"))
 
     async def _entry(self) -> Entry | None:
         """What handles the next message. Waits while the endpoint is retired; None when that ends the connection."""
@@ -180,7 +236,7 @@ class Worker:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise
             entry = self._desk.table.get(self._connection.key)
-            self._desk.report(self._error(exc, bound, entry, f"({name})"))
+            self._desk.report(self._error(exc, bound.name, entry, f"({name})"))
 
     async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
         connection = self._connection
@@ -221,11 +277,11 @@ class Worker:
         task = asyncio.current_task()
         return task is None or task.cancelling() > 0
 
-    def _error(self, exc: BaseException, bound: Bound, entry: Entry | None, frame: str | bytes) -> HandlerError:
+    def _error(self, exc: BaseException, handler: str, entry: Entry | None, frame: str | bytes) -> HandlerError:
         shown = frame if isinstance(frame, str) else f"({len(frame)} bytes)"
         return HandlerError(
             exception=exc,
-            handler=bound.name,
+            handler=handler,
             key=self._connection.key,
             version=entry.version if entry is not None else None,
             connection=self._connection.id,

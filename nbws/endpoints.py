@@ -2,46 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from nbws.connection import Connection
-from nbws.handlers import WEBSOCKET, Entry, HandlerTable, Key
+from nbws.dispatch import HandlerError
+from nbws.handlers import WEBSOCKET, HandlerTable, Key, Version
 from nbws.html import ft, to_xml
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["Endpoint", "Endpoints"]
+__all__ = ["Endpoint", "Endpoints", "Live"]
 
 _NOT_ROUTES = frozenset(("MIDDLEWARE", "EXCEPTION", "STARTUP", "SHUTDOWN"))
 
 
-class Endpoint:
-    """One live endpoint. What it says is of this moment, however long it is kept."""
+class Live(Protocol):
+    """What an endpoint shows, and whom it asks to change something."""
 
-    def __init__(self, key: Key, entry: Callable[[], Entry | None], connections: Callable[[], Iterable[Connection]]):
+    @property
+    def table(self) -> HandlerTable: ...
+    @property
+    def connections(self) -> Iterable[Connection]: ...
+    @property
+    def errors(self) -> Iterable[HandlerError]: ...
+    def roll_back(self, key: Key, number: int) -> None: ...
+    def retire(self, key: Key) -> None: ...
+    def retry(self, key: Key) -> None: ...
+
+
+class Endpoint:
+    """One live endpoint. What it says is of this moment, however long it is kept. Callable from any thread."""
+
+    def __init__(self, key: Key, live: Live) -> None:
         self.path, self.method = key.path, key.method
-        self._key, self._entry, self._connections = key, entry, connections
+        self._key, self._live = key, live
 
     @property
     def version(self) -> int:
         """1 for the first definition, one more for each that was other code."""
-        entry = self._entry()
+        return self.history[-1].number
+
+    @property
+    def history(self) -> tuple[Version, ...]:
+        """The versions that are kept, oldest first; the last one is live. Fifty, and more only while they run."""
+        entry = self._live.table.get(self._key)
         if entry is None:
             raise KeyError(f"{self._key} is not defined")
-        return entry.version
+        return entry.history
+
+    @property
+    def errors(self) -> tuple[HandlerError, ...]:
+        """The last errors of its handlers, the newest last."""
+        return tuple(error for error in self._live.errors if error.key == self._key)
+
+    def diff(self, old: int | None = None, new: int | None = None) -> str:
+        """What is written differently in version *new* (the live one) and *old* (the one before), as a unified diff.
+
+        Raises LookupError for a version that is not kept.
+        """
+        after = self._version(new if new is not None else self.version)
+        before = self._version(old if old is not None else self._before(after).number)
+        lines = difflib.unified_diff(
+            before.source.splitlines(),
+            after.source.splitlines(),
+            f"{self._key} v{before.number}",
+            f"{self._key} v{after.number}",
+            lineterm="",
+        )
+        return "\n".join(lines)
+
+    def rollback(self, to: int | None = None) -> Endpoint:
+        """Publish version *to* again, as a new version; None is the one before the code that is live.
+
+        Connections stay open and messages in flight finish where they began, as in every swap. Raises LookupError
+        where there is no such version.
+        """
+        number = to if to is not None else self._before(self.history[-1]).number
+        self._live.roll_back(self._key, number)
+        return self
+
+    def retire(self) -> None:
+        """Remove it: nobody new connects, and its open connections are closed with 1001 now."""
+        self._live.retire(self._key)
+
+    def retry(self) -> None:
+        """Run the message that failed last again, on the version that is live, after what its connection has waiting.
+
+        Raises LookupError where none has failed, NbwsError where its connection has gone.
+        """
+        self._live.retry(self._key)
+
+    def _version(self, number: int) -> Version:
+        found = next((version for version in self.history if version.number == number), None)
+        if found is None:
+            kept = ", ".join(f"v{version.number}" for version in self.history)
+            raise LookupError(f"{self._key} has no version {number!r}; kept are {kept}")
+        return found
+
+    def _before(self, version: Version) -> Version:
+        """The version before the code of *version* was written."""
+        earlier = [each for each in self.history if each.code_of < version.code_of and each.restored_from is None]
+        if not earlier:
+            raise LookupError(f"{self._key} has no version before v{version.code_of}")
+        return earlier[-1]
 
     @property
     def is_retired(self) -> bool:
         """Whether no code defines it any more. Its number goes on when it comes back."""
-        entry = self._entry()
+        entry = self._live.table.get(self._key)
         return entry is None or entry.retired
 
     @property
     def connections(self) -> tuple[Connection, ...]:
         """The live connections of this endpoint, oldest first."""
-        return tuple(c for c in self._connections() if c.key == self._key)
+        return tuple(c for c in self._live.connections if c.key == self._key)
 
     def __repr__(self) -> str:
         return f"<Endpoint {self._key} v{self.version}{' (retired)' if self.is_retired else ''}>"
@@ -53,12 +127,12 @@ class Endpoints(Mapping[str, Endpoint]):
     Where a path has more than one endpoint, each is found by its method too: `app.endpoints["POST /login"]`.
     """
 
-    def __init__(self, table: Callable[[], HandlerTable], connections: Callable[[], Iterable[Connection]]) -> None:
-        self._table, self._connections = table, connections
+    def __init__(self, live: Live) -> None:
+        self._live = live
 
     def _keys(self) -> dict[str, Key]:
         found: dict[str, Key] = {}
-        routes = [key for key, _ in self._table().live() if key.method not in _NOT_ROUTES]
+        routes = [key for key, _ in self._live.table.live() if key.method not in _NOT_ROUTES]
         for key in sorted(routes, key=lambda key: {WEBSOCKET: 0, "GET": 1}.get(key.method, 2)):
             found[str(key) if key.path in found else key.path] = key
         return found
@@ -68,10 +142,10 @@ class Endpoints(Mapping[str, Endpoint]):
         if key is None:
             method, _, path = name.partition(" ")
             key = Key(method, path)
-            entry = self._table().get(key)
+            entry = self._live.table.get(key)
             if entry is None or entry.retired:
                 raise KeyError(f"{name!r} is no endpoint; there is {', '.join(self._keys()) or 'none yet'}")
-        return Endpoint(key, lambda: self._table().get(key), self._connections)
+        return Endpoint(key, self._live)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys())
@@ -83,12 +157,11 @@ class Endpoints(Mapping[str, Endpoint]):
         return "\n".join(repr(endpoint) for endpoint in self.values()) or "no endpoints yet"
 
     def _repr_html_(self) -> str:
-        rows = [
-            ft(
-                "tr",
-                *(ft("td", cell) for cell in (e.method, e.path, f"v{e.version}", len(e.connections) or "")),
-            )
-            for e in self.values()
-        ]
-        head = ft("tr", *(ft("th", title) for title in ("", "path", "version", "connections")))
-        return to_xml(ft("table", ft("thead", head), ft("tbody", *rows)))
+        rows = []
+        for each in self.values():
+            version = each.history[-1]
+            cells = (each.method, each.path, f"v{version.number}", len(each.connections) or "", version.messages,
+                     version.errors or "")  # fmt: skip
+            rows.append(ft("tr", *(ft("td", cell) for cell in cells)))
+        titles = ("", "path", "version", "connections", "messages", "errors")
+        return to_xml(ft("table", ft("thead", ft("tr", *(ft("th", t) for t in titles))), ft("tbody", *rows)))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import textwrap
 import types
 import typing
 from collections.abc import Hashable
 from typing import Any
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "source_of"]
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None), type(Ellipsis))
 
@@ -22,6 +23,14 @@ _PLAIN = (int, float, complex, bool, str, bytes, type(None), type(Ellipsis))
 def fingerprint(value: Any) -> Hashable:
     """A hashable that is equal for the same code and differs for other code. Never raises."""
     return _of(value, seen=set())
+
+
+def source_of(fn: Any) -> str:
+    """The code of *fn* as it was written, its decorators included; "" where that cannot be found. Never raises."""
+    try:
+        return textwrap.dedent(inspect.getsource(inspect.unwrap(fn)))
+    except Exception:
+        return ""
 
 
 def _of(value: Any, seen: set[int]) -> Hashable:

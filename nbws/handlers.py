@@ -5,9 +5,10 @@ Publishing makes the next table and the app points at it: one assignment, so a r
 
 from __future__ import annotations
 
+import time
 import types
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from nbws.binding import Bound
@@ -22,11 +23,13 @@ __all__ = [
     "HttpHandler",
     "Key",
     "Owner",
+    "Version",
     "WsHandler",
     "changes",
 ]
 
 WEBSOCKET = "WS"
+VERSIONS_KEPT = 50  #: of one endpoint; more only while calls still run on them
 
 
 class Key(NamedTuple):
@@ -68,6 +71,7 @@ class WsHandler:
 
     message: Bound
     hooks: Mapping[str, Hook]  #: "conn" and "disconn", where there are such
+    swap: Callable[..., Any] | None = None  #: called for each open connection when this version takes over
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,40 @@ class Definition:
     target: Any
     fingerprint: Hashable
     owner: Owner | None = None  #: None is owned by nobody, and retired by no re-run
+    source: str = ""  #: as it was written; "" where that cannot be found
+
+
+@dataclass(eq=False, slots=True)
+class Version:
+    """One version of an endpoint, and what has happened on it. The counters are the only thing that changes."""
+
+    number: int  #: 1 for the first definition
+    definition: Definition
+    restored_from: int | None = None  #: the version whose code a rollback published again as this one
+    time: float = field(default_factory=time.time)  #: seconds since 1970, when it was published
+    messages: int = 0  #: taken up so far; requests, for a page
+    errors: int = 0
+    running: int = 0  #: calls that have begun and not ended
+
+    @property
+    def source(self) -> str:
+        """The handler as it was written; "" where that cannot be found."""
+        return self.definition.source
+
+    @property
+    def cell(self) -> str | None:
+        """The id of the cell that defined it; None where no cell did, or it has no id."""
+        owner = self.definition.owner
+        return owner.name if owner is not None and owner.kind == "cell" else None
+
+    @property
+    def code_of(self) -> int:
+        """The number of the version that this code was written as."""
+        return self.restored_from or self.number
+
+    def __repr__(self) -> str:
+        restored = f", code of v{self.restored_from}" if self.restored_from else ""
+        return f"<v{self.number}{restored}: {self.messages} messages, {self.errors} errors>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +132,16 @@ class Entry:
     """A definition in the table. A *retired* one is remembered, so that its numbers go on when it comes back."""
 
     definition: Definition
-    version: int
+    history: tuple[Version, ...]  #: oldest first; the last one is live
     retired: bool = False
+
+    @property
+    def current(self) -> Version:
+        return self.history[-1]
+
+    @property
+    def version(self) -> int:
+        return self.history[-1].number
 
 
 class HandlerTable:
@@ -134,14 +180,34 @@ class HandlerTable:
                 entries[key] = replace(entries[key], retired=True)
         for definition in definitions:
             before = entries.get(definition.key)
-            if before is None:
-                version = 1
-            elif before.definition.fingerprint == definition.fingerprint:
-                version = before.version
+            if before is not None and before.definition.fingerprint == definition.fingerprint:
+                entries[definition.key] = Entry(definition, before.history)
             else:
-                version = before.version + 1
-            entries[definition.key] = Entry(definition, version)
+                entries[definition.key] = _followed_by(before, definition)
         return HandlerTable(entries)
+
+    def roll_back(self, key: Key, number: int) -> HandlerTable:
+        """The table in which version *number* of *key* is published again, as a new version.
+
+        Raises LookupError where that version is not kept, or there is no such key.
+        """
+        entry = self._entries.get(key)
+        found = next((v for v in entry.history if v.number == number), None) if entry is not None else None
+        if entry is None or found is None:
+            kept = ", ".join(f"v{v.number}" for v in entry.history) if entry is not None else "nothing"
+            raise LookupError(f"{key} has no version {number!r} to go back to; kept are {kept}")
+        definition = replace(found.definition, owner=entry.definition.owner)
+        return HandlerTable({**self._entries, key: _followed_by(entry, definition, restored_from=found.code_of)})
+
+
+def _followed_by(before: Entry | None, definition: Definition, restored_from: int | None = None) -> Entry:
+    """The entry after *before* in which *definition* is the live version. Old versions on which nothing runs go."""
+    past = before.history if before is not None else ()
+    version = Version(past[-1].number + 1 if past else 1, definition, restored_from)
+    surplus = len(past) + 1 - VERSIONS_KEPT
+    if surplus > 0:
+        past = tuple(old for place, old in enumerate(past) if place >= surplus or old.running)
+    return Entry(definition, (*past, version))
 
 
 class Change(NamedTuple):
@@ -153,7 +219,13 @@ class Change(NamedTuple):
 
     @property
     def is_new_version(self) -> bool:
-        return self.after is not None and (self.before is None or self.before.version != self.after.version)
+        """Whether other code is live now than was, or than was when it retired."""
+        return self.after is not None and (self.before is None or self.before.current is not self.after.current)
+
+    @property
+    def migrates(self) -> bool:
+        """Whether open connections may have a swap hook to run."""
+        return self.is_new_version and getattr(self.after and self.after.definition.target, "swap", None) is not None
 
 
 def changes(old: HandlerTable, new: HandlerTable) -> list[Change]:

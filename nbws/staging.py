@@ -6,16 +6,18 @@ cell, and leave half a program live where a cell fails half-way.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbws.binding import Bound
-from nbws.fingerprint import fingerprint
+from nbws.errors import DefinitionError
+from nbws.fingerprint import fingerprint, source_of
 from nbws.handlers import WEBSOCKET, Definition, HandlerTable, Hook, Key, WsHandler
 from nbws.options import Options
 
-__all__ = ["Staged", "hook_of", "ws_definition"]
+__all__ = ["Staged", "check_swap_hook", "hook_of", "ws_definition"]
 
 Compile = Callable[[Key, Callable[..., Any]], Bound]
 
@@ -78,7 +80,19 @@ def hook_of(bound: Bound) -> Hook:
 def ws_definition(key: Key, handler: WsHandler) -> Definition:
     """A websocket endpoint's definition. Another handler or another hook makes another version."""
     hooks = tuple((name, fingerprint(hook.bound.fn)) for name, hook in sorted(handler.hooks.items()))
-    return Definition(key, handler, (fingerprint(handler.message.fn), hooks))
+    functions = [hook.bound.fn for _, hook in sorted(handler.hooks.items())]
+    functions += [handler.swap] if handler.swap is not None else []
+    source = "\n\n".join(filter(None, map(source_of, [*functions, handler.message.fn])))
+    return Definition(key, handler, (fingerprint(handler.message.fn), hooks, fingerprint(handler.swap)), source=source)
+
+
+def check_swap_hook(swap: Callable[..., Any]) -> None:
+    """Raises DefinitionError where *swap* does not take what a swap hook is called with."""
+    try:
+        inspect.signature(swap).bind(None, None, 1, 2)
+    except (TypeError, ValueError) as exc:
+        name = getattr(swap, "__name__", repr(swap))
+        raise DefinitionError(f"{name}: a swap hook is called as swap(ws, state, old, new): {exc}") from None
 
 
 def _with_hooks_of_now(definition: Definition, before: dict[tuple[Key, str], Any], compile_hook: Compile) -> Definition:
@@ -93,5 +107,5 @@ def _with_hooks_of_now(definition: Definition, before: dict[tuple[Key, str], Any
             anew[name] = hook_of(compile_hook(definition.key, now))
     if not anew:
         return definition
-    handler = WsHandler(handler.message, {**handler.hooks, **anew})
+    handler = WsHandler(handler.message, {**handler.hooks, **anew}, handler.swap)
     return replace(ws_definition(definition.key, handler), owner=definition.owner)

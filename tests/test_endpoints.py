@@ -26,14 +26,21 @@ class Live:
     def __init__(self, *keys: Key) -> None:
         self.table = HandlerTable()
         self.connections: list[Any] = []
+        self.errors: list[Any] = []
         self.define(*keys)
-        self.endpoints = Endpoints(lambda: self.table, lambda: self.connections)
+        self.endpoints = Endpoints(self)
 
     def define(self, *keys: Key, code: str = "a") -> None:
         self.table = self.table.publish(Definition(key, None, code) for key in keys)
 
     def retire(self, key: Key) -> None:
         self.table = self.table.publish([], [key])
+
+    def roll_back(self, key: Key, number: int) -> None:
+        self.table = self.table.roll_back(key, number)
+
+    def retry(self, key: Key) -> None:
+        raise LookupError(key)
 
 
 def test_an_endpoint_is_found_by_its_path() -> None:
