@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
-from nbws.binding import Bound, compile_handler
+from nbws.binding import RESERVED, Bound, Kind, compile_handler
 from nbws.connection import CloseCode, Connection, Membership, Sent, offer_all
 from nbws.dispatch import HandlerError
 from nbws.endpoints import Endpoints
@@ -33,6 +33,7 @@ from nbws.security import Policy, derive_token, new_ticket
 from nbws.staging import Staged, check_swap_hook, hook_of, ws_definition
 from nbws.state import State
 from nbws.static_files import WEB_FILES, WebFiles
+from nbws.tasks import TASK, TaskHandler, Tasks
 from nbws.urls import filled_path, path_parameters
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class App:
         self.state = State()
         self.membership = Membership()
         self.feed = Feed(self._feed_state)
+        self.tasks = Tasks(self, lambda: self.table, self.report)
         self.options = chosen
         self.table = HandlerTable()
         self._reporter = Reporter(self._tell)
@@ -205,6 +207,29 @@ class App:
         """Put an ASGI middleware around the routes. The same class added again replaces the one before."""
         key = Key("MIDDLEWARE", _full_name(middleware_class))
         self._define(Definition(key, (middleware_class, args, kwargs), fingerprint(middleware_class)))
+
+    def task(self, fn: F | None = None, *, every: float | None = None) -> Any:
+        """Background work: the decorated function runs on the server's loop while the app serves.
+
+        With *every*, again and again with so many seconds from start to start; a call that takes longer leaves out
+        the ones it missed. Without it, once, for as long as it likes. It may take `app` and `state`. Other code under
+        the same name replaces it, its cell owns it, and `stop()` cancels it; what it raises is reported like a
+        handler's, and the next call comes all the same.
+        """
+        if every is not None and not every > 0:
+            raise DefinitionError(f"every={every!r} is no interval; give seconds above 0, or leave it out to run once")
+
+        def define(fn: F) -> F:
+            key = Key(TASK, getattr(fn, "__name__", type(fn).__name__))
+            bound = compile_handler(fn, types_by_name={App: "app"}, refused=_IN_NO_TASK)
+            if bound.kind not in (Kind.ASYNC, Kind.SYNC) or bound.takes_fields:
+                raise DefinitionError(
+                    f"{bound.name}: a task is a def or async def that takes `app`, `state` or nothing"
+                )
+            self._define(Definition(key, TaskHandler(bound, every), (fingerprint(fn), every), source=source_of(fn)))
+            return fn
+
+        return define if fn is None else define(fn)
 
     def exception_handler(self, what: int | type[Exception]) -> Callable[[F], F]:
         """Answer HTTP errors of this status or class with what the decorated function of (request, exc) returns."""
@@ -562,6 +587,7 @@ class App:
                 for connection in self.connections:
                     if connection.key == change.key:
                         self._tell_of(change, connection)
+        self.tasks.look_again()
         self.feed.changed()
 
     def _tell_of(self, change: Change, connection: Connection) -> None:
@@ -677,6 +703,11 @@ _NO_WEBSOCKET = {
     "send": "sends over a websocket, and this is an HTTP handler; return what is to be shown",
     "ws": "is a websocket, and this is an HTTP handler; take `request`",
 }
+
+
+_IN_NO_TASK = dict.fromkeys(
+    RESERVED - {"app", "state"}, "is of a message or a request, and a task has none; it may take `app` and `state`"
+)
 
 
 def _full_name(thing: Any) -> str:

@@ -39,6 +39,7 @@ from nbws.options import Options
 from nbws.page import STATIC, notice
 from nbws.responses import respond
 from nbws.security import Policy
+from nbws.tasks import TASK, Tasks
 from nbws.urls import query_of
 
 __all__ = ["INJECTED", "AsgiApp", "Beforeware", "Threads"]
@@ -81,6 +82,7 @@ class AppDesk(Desk, Protocol):
 
     membership: Membership
     feed: Feed
+    tasks: Tasks
 
     @property
     def options(self) -> Options: ...
@@ -227,6 +229,7 @@ class AsgiApp:
                 await _call(function)
 
         stack.push_async_callback(shut_down)
+        stack.push_async_callback(self._desk.tasks.stop)
         for function in (
             *options.on_startup,
             *(entry.definition.target for _, entry in table.live("STARTUP")),
@@ -237,6 +240,7 @@ class AsgiApp:
             if inspect.isasyncgenfunction(lifespan):
                 lifespan = contextlib.asynccontextmanager(lifespan)
             await stack.enter_async_context(lifespan(self._desk))
+        self._desk.tasks.start()
 
 
 class _Placed:
@@ -388,7 +392,7 @@ async def _read_fields(request: Request) -> Fields:
 
 
 def _is_route(key: Key) -> bool:
-    return key.method not in ("MIDDLEWARE", "EXCEPTION", "STARTUP", "SHUTDOWN")
+    return key.method not in ("MIDDLEWARE", "EXCEPTION", "STARTUP", "SHUTDOWN", TASK)
 
 
 def _error_page(status: int, incident: str) -> Response:

@@ -13,7 +13,7 @@ from nbws.html import ft, to_xml
 
 __all__ = ["Endpoint", "Endpoints", "Live"]
 
-_NOT_ROUTES = frozenset(("MIDDLEWARE", "EXCEPTION", "STARTUP", "SHUTDOWN"))
+_NOT_ROUTES = frozenset(("MIDDLEWARE", "EXCEPTION", "STARTUP", "SHUTDOWN", "TASK"))
 
 
 class Live(Protocol):

@@ -33,7 +33,7 @@ VERSIONS_KEPT = 50  #: of one endpoint; more only while calls still run on them
 
 
 class Key(NamedTuple):
-    """What a definition is found by. *method* is WS, an HTTP method, or MOUNT, MIDDLEWARE, STARTUP, SHUTDOWN."""
+    """What a definition is found by. *method* is WS, an HTTP method, or TASK, MOUNT, STARTUP and the like."""
 
     method: str
     path: str
