@@ -10,7 +10,7 @@ import secrets
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +25,7 @@ from nbws.feed import Feed
 from nbws.fingerprint import fingerprint, source_of
 from nbws.handlers import WEBSOCKET, Change, Definition, HandlerTable, HttpHandler, Key, Owner, WsHandler, changes
 from nbws.html import fragment
-from nbws.identity import Identity, identity_of_new_app, known_app, remember, this_notebook
+from nbws.identity import Identity, identity_of_new_app, is_importing, known_app, remember, this_notebook
 from nbws.limits import Limits
 from nbws.options import Options
 from nbws.reporting import Reporter
@@ -71,16 +71,21 @@ class App:
     _identity: Identity | None
 
     def __new__(cls, name: str | None = None, **options: Any) -> App:
+        Options.of(options)  # refused before it counts as one of its cell's apps
         identity = identity_of_new_app(name)
         known = known_app(identity)
-        if type(known) is cls:
-            return known
+        if known is not None and _full_name(type(known)) == _full_name(cls):
+            found: App = known
+            found.__class__ = cls  # a subclass that its cell has defined anew
+            return found
         app = super().__new__(cls)
         app._identity = identity
         return app
 
     def __init__(self, name: str | None = None, **options: Any) -> None:
         chosen = Options.of(options)
+        for ware in _beforewares(chosen):
+            self._compile(ware.f, Key("GET", "/"))
         if self._ready:
             self._stage_options(chosen)
             return
@@ -93,6 +98,7 @@ class App:
         self.table = HandlerTable()
         self._reporter = Reporter(self._tell)
         self._lock = threading.RLock()
+        self._start_lock = threading.RLock()
         self._connections: dict[str, Connection] = {}
         self._number = next(_numbers)
         self._notebook = this_notebook()
@@ -102,6 +108,7 @@ class App:
         self._last_port: int | None = None
         self._random_key = secrets.token_hex(32)
         self._parents: dict[Key, Any] = {}
+        self._imported: dict[str, list[Definition]] = {}  # by modules whose bodies may run still
         self._retries: dict[Key, Callable[[], None]] = {}
         self._policies: dict[int, tuple[Options, Policy]] = {}
         self._befores: tuple[Any, list[tuple[Bound, tuple[str, ...]]]] = (None, [])
@@ -137,7 +144,8 @@ class App:
 
         def define(fn: F) -> F:
             key = Key(WEBSOCKET, path)
-            hooks = {kind: hook_of(self._compile(hook, key)) for kind, hook in given_hooks.items()}
+            names = self._notebook.cell_names() if self._notebook is not None else None
+            hooks = {kind: hook_of(self._compile(hook, key), names) for kind, hook in given_hooks.items()}
             self._define(ws_definition(key, WsHandler(self._compile(fn, key), hooks, swap)))
             _mark_routed(fn, path)
             return fn
@@ -204,9 +212,10 @@ class App:
         self.static_route_exts(prefix, static_path, (ext.lstrip("."),))
 
     def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
-        """Put an ASGI middleware around the routes. The same class added again replaces the one before."""
-        key = Key("MIDDLEWARE", _full_name(middleware_class))
-        self._define(Definition(key, (middleware_class, args, kwargs), fingerprint(middleware_class)))
+        """Put an ASGI middleware around the routes. A cell that is run again replaces those that it added."""
+        code = (fingerprint(middleware_class), fingerprint(args), fingerprint(tuple(kwargs.items())))
+        key = self._next_key("MIDDLEWARE", _full_name(middleware_class), code)
+        self._define(Definition(key, (middleware_class, args, kwargs), code))
 
     def task(self, fn: F | None = None, *, every: float | None = None) -> Any:
         """Background work: the decorated function runs on the server's loop while the app serves.
@@ -246,7 +255,8 @@ class App:
             raise DefinitionError(f"{event!r} is no event; there is 'startup' and 'shutdown'")
 
         def define(fn: F) -> F:
-            self._define(Definition(Key(event.upper(), _full_name(fn)), fn, fingerprint(fn)))
+            code = fingerprint(fn)
+            self._define(Definition(self._next_key(event.upper(), _full_name(fn), code), fn, code))
             return fn
 
         return define
@@ -260,6 +270,7 @@ class App:
     def publish(self) -> None:
         """Make what this cell has defined so far live now, before the cell has ended. Retires nothing yet."""
         run = self._run()
+        self._publish_modules()
         if run is not None:
             definitions, options = self._staged(run).take(self.table, self._compile_hook)
             self._publish(definitions, options=options)
@@ -308,7 +319,7 @@ class App:
         """Such as `http://127.0.0.1:20123`. Raises NbwsError before the app was started."""
         if self._server is None:
             raise NbwsError("the app has no address yet; app.start() gives it one")
-        host = self.options.host
+        host = self._server.host
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
         return f"http://{host}:{self._server.port}"
 
@@ -355,6 +366,8 @@ class App:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI."""
+        if self._imported:
+            self._publish_modules()
         await self._asgi(scope, receive, send)
 
     # -- looking and sending
@@ -367,6 +380,7 @@ class App:
     @property
     def endpoints(self) -> Endpoints:
         """What is live, by path: `app.endpoints["/chat/{room}"].version`. Renders as a table."""
+        self._publish_modules()
         return Endpoints(self)
 
     @property
@@ -437,7 +451,7 @@ class App:
         if known is None or known[0] is not self.options:
             options, token = self.options, self.token
             policy = Policy(
-                allowed_hosts=frozenset(h.lower() for h in options.allowed_hosts),
+                allowed_hosts=frozenset(options.allowed_hosts),
                 allowed_origins=frozenset(options.allowed_origins),
                 token=token,
                 ticket=_ticket if token is not None else None,
@@ -450,8 +464,7 @@ class App:
         """The `before` functions with the paths that each skips."""
         made_of, bound = self._befores
         if made_of is not self.options.before:
-            wares = [b if isinstance(b, Beforeware) else Beforeware(b) for b in self.options.before]
-            bound = [(self._compile(ware.f, Key("GET", "/")), ware.skip) for ware in wares]
+            bound = [(self._compile(ware.f, Key("GET", "/")), ware.skip) for ware in _beforewares(self.options)]
             self._befores = (self.options.before, bound)
         return bound
 
@@ -517,6 +530,7 @@ class App:
 
     def cell_ends(self, run: CellRun, succeeded: bool) -> None:
         staged: Staged | None = run.memory.pop(id(self), None)
+        self._publish_modules(run.modules_that_failed)
         if not succeeded or staged is None:
             return
         try:
@@ -547,11 +561,21 @@ class App:
         self._parents[definition.key] = self._notebook.parent()
         module = self._notebook.imported_by_caller()
         if module is not None:
-            # Running the cell again does not run the module again: what it defines must not wait for the cell.
-            self._publish([replace(definition, owner=Owner("module", module))])
+            # Running the cell again does not run the module again, so what a module that was imported has defined
+            # does not wait for the cell to succeed; only for its own body.
+            self._imported.setdefault(module, []).append(replace(definition, owner=Owner("module", module)))
             return
         owner = Owner("cell", run.cell) if run.cell is not None else None
         self._staged(run).add(replace(definition, owner=owner))
+
+    def _next_key(self, method: str, name: str, code: Any) -> Key:
+        """The key of one more definition that has no path: the how-manieth of its name in a cell's run."""
+        run = self._run()
+        if run is not None:
+            taken: Iterable[Key] = self._staged(run).defined
+        else:
+            taken = [key for key, entry in self.table if entry.definition.fingerprint != code]
+        return next(key for key in (Key(method, f"{name}#{n}") for n in itertools.count(1)) if key not in taken)
 
     def _stage_options(self, options: Options) -> None:
         run = self._run()
@@ -560,7 +584,15 @@ class App:
         else:
             self._staged(run).options = options
 
+    def _publish_modules(self, failed: Collection[str] = ()) -> None:
+        """Publish what modules have defined whose bodies have ended, and forget it for those that *failed*."""
+        for module in [name for name in self._imported if not is_importing(name)]:
+            definitions = self._imported.pop(module)
+            if module in sys.modules and module not in failed:
+                self._publish(definitions)
+
     def _publish_if_staged(self) -> None:
+        self._publish_modules()
         run = self._run()
         if run is not None and not self._staged(run).is_empty:
             self.publish()
@@ -574,6 +606,8 @@ class App:
         self._point_at(lambda table: table.publish(definitions, retire), options)
         if options is not None and self.is_running and options.port not in (None, 0, self.port):
             print(f"The app stays on port {self.port}; app.stop() and app.start() move it to {options.port}.")
+        if self.is_running and any(definition.key.method == "STARTUP" for definition in definitions):
+            print("The app has started already; app.stop() and app.start() run its new startup functions.")
 
     def _point_at(self, next_table: Callable[[HandlerTable], HandlerTable], options: Options | None = None) -> None:
         """Make the next table the one that is live. The one place where that changes."""
@@ -617,17 +651,20 @@ class App:
         return self._compile(fn, key)
 
     def _start(self) -> None:
-        with self._lock:
+        with self._start_lock:  # not the table's: what starts may define, from the server's thread
             if not self.is_running:
                 run = self._run()
                 staged = list(self._staged(run).definitions.values()) if run is not None else []
                 self._starting = self.table.publish(staged)
                 try:
-                    server = self._new_server()
-                    server.start()
+                    self._server = self._new_server()
+                    self._server.start()
+                    self._last_port = self._server.port
+                except BaseException:
+                    self._server = None
+                    raise
                 finally:
                     self._starting = None
-                self._server, self._last_port = server, server.port
         self._publish_if_staged()
 
     def _new_server(self) -> Server:
@@ -708,6 +745,10 @@ _NO_WEBSOCKET = {
 _IN_NO_TASK = dict.fromkeys(
     RESERVED - {"app", "state"}, "is of a message or a request, and a task has none; it may take `app` and `state`"
 )
+
+
+def _beforewares(options: Options) -> list[Beforeware]:
+    return [ware if isinstance(ware, Beforeware) else Beforeware(ware) for ware in options.before]
 
 
 def _full_name(thing: Any) -> str:

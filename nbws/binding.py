@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nbws.conversion import Converter, Refused, converter, is_list, is_model, spelled
+from nbws.conversion import Converter, Refused, converter, is_list, is_model, model_fields, spelled
 from nbws.errors import MISSING, BindError, DefinitionError, MessageError
 from nbws.messages import HtmxHeaders, Message
 
@@ -51,6 +51,7 @@ class Bound:
     bind: Callable[[Call], tuple[list[Any], dict[str, Any]]]
     takes_binary: bool
     takes_fields: bool
+    takes_raw: bool = False  #: whether a text frame that is no message is what it wants, as `data`
 
 
 Source = Callable[[Call], Any]
@@ -113,7 +114,9 @@ def compile_handler(
     def bind(call: Call) -> tuple[list[Any], dict[str, Any]]:
         return [source(call) for source in positional], {key: source(call) for key, source in by_name}
 
-    return Bound(fn, name, _kind(fn), bind, takes_binary, takes_fields)
+    data = hints.get("data")
+    takes_raw = data is not None and _is_raw("data", data)
+    return Bound(fn, name, _kind(fn), bind, takes_binary, takes_fields, takes_raw)
 
 
 def _source(
@@ -126,7 +129,7 @@ def _source(
 ) -> tuple[Source, bool, bool]:
     """(source, whether it reads the message's fields, whether it takes binary frames) of one parameter."""
     name = parameter.name
-    if name == "data" and annotation in (bytes, str, bytes | None, str | None):
+    if _is_raw(name, annotation):
         return _raw(handler, annotation), True, annotation in (bytes, bytes | None)
     reserved = _reserved_name(name, annotation, types_by_name)
     if reserved is not None:
@@ -138,7 +141,8 @@ def _source(
             f"{handler}: {name} has neither an annotation nor a reserved name; write {name}: str (or int, a "
             f"dataclass, ...), or use one of {', '.join(sorted(RESERVED))}"
         )
-    if name not in path_params and (annotation is dict or typing.get_origin(annotation) is dict):
+    plain = _without_none(annotation)
+    if name not in path_params and (plain is dict or typing.get_origin(plain) is dict):
         return _Sources["data"], True, False
     try:
         convert = converter(annotation)
@@ -146,8 +150,8 @@ def _source(
         raise DefinitionError(f"{handler}: {name}: {exc}") from None
     if name in path_params:
         return _from_path(handler, name, annotation, convert), False, False
-    if is_model(annotation):
-        return _from_all_fields(handler, name, annotation, convert), True, False
+    if is_model(plain):
+        return _from_all_fields(handler, parameter, annotation, convert), True, False
     return _from_fields(handler, parameter, annotation, convert), True, False
 
 
@@ -156,11 +160,16 @@ def _reserved_name(name: str, annotation: Any, types_by_name: Mapping[type, str]
         return None
     if name in RESERVED:
         return name
+    annotation = _without_none(annotation)
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         for known, reserved in {HtmxHeaders: "htmx", **types_by_name}.items():
             if issubclass(annotation, known):
                 return reserved
     return None
+
+
+def _is_raw(name: str, annotation: Any) -> bool:
+    return name == "data" and annotation in (bytes, str, bytes | None, str | None)
 
 
 def _raw(handler: str, annotation: Any) -> Source:
@@ -188,10 +197,26 @@ def _from_path(handler: str, name: str, annotation: Any, convert: Converter) -> 
     return from_path
 
 
-def _from_all_fields(handler: str, name: str, annotation: Any, convert: Converter) -> Source:
+def _without_none(annotation: Any) -> Any:
+    """`T` for `T | None`, and any other annotation itself."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        members = [a for a in typing.get_args(annotation) if a is not type(None)]
+        return members[0] if len(members) == 1 else annotation
+    return annotation
+
+
+def _from_all_fields(handler: str, parameter: inspect.Parameter, annotation: Any, convert: Converter) -> Source:
+    name, default = parameter.name, parameter.default
+    model = _without_none(annotation)
+    convert, names = converter(model), model_fields(model)
+    absent = default if default is not parameter.empty else None if model is not annotation else MISSING
+
     def from_all_fields(call: Call) -> Any:
+        fields = {**call.message.fields, **call.path}
+        if absent is not MISSING and not any(name in fields or name.replace("_", "-") in fields for name in names):
+            return absent
         try:
-            return convert({**call.message.fields, **call.path})
+            return convert(fields)
         except Refused as refused:
             raise _bind_error(handler, name, annotation, refused) from None
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
+import re
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
+from uuid import uuid4
 
 from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.datastructures import UploadFile
@@ -73,6 +77,45 @@ def A(*content: Any, href: Any = "#", **attributes: Any) -> Tag:
 def Titled(title: str = "nbws app", *content: Any, cls: str = "container", **attributes: Any) -> tuple[Tag, Tag]:
     """A page's title, and its main part under a heading of the same words."""
     return ft("title", title), ft("main", ft("h1", title), *content, cls=cls, **attributes)
+
+
+def Container(*content: Any, cls: str = "container", **attributes: Any) -> Tag:
+    """The main part of a page, of a width that reads well."""
+    return ft("main", *content, cls=cls, **attributes)
+
+
+def Card(*content: Any, header: Any = None, footer: Any = None, **attributes: Any) -> Tag:
+    """A framed part of a page, with a header and a footer where they are given."""
+    parts = (header and ft("header", header), *content, footer and ft("footer", footer))
+    return ft("article", *parts, **attributes)
+
+
+def Group(*content: Any, **attributes: Any) -> Tag:
+    """Fields and buttons side by side."""
+    return ft("fieldset", *content, role="group", **attributes)
+
+
+def Grid(*content: Any, cls: str = "grid", **attributes: Any) -> Tag:
+    """Parts of a page side by side, below each other where it is narrow."""
+    return ft("div", *(ft("div", part) for part in content), cls=cls, **attributes)
+
+
+def CheckboxX(
+    checked: bool = False, label: Any = None, value: Any = "1", id: Any = None, name: Any = None, **attributes: Any
+) -> tuple[Tag, Tag]:
+    """A checkbox that sends an empty field where it is not ticked, with a label where one is given."""
+    name = name or id
+    box = ft("input", type="checkbox", id=id, name=name, checked=checked, value=value, **attributes)
+    return ft("input", type="hidden", name=name, value=""), ft("label", box, label) if label else box
+
+
+def EventStream(events: Any) -> StreamingResponse:
+    """A response of server-sent events."""
+    return StreamingResponse(events, media_type="text/event-stream")
+
+
+picolink: tuple[Tag, ...] = ()
+"""Nothing: the page has its stylesheet already, and loads none from elsewhere."""
 
 
 def Favicon(light_icon: str, dark_icon: str | None = None) -> tuple[Tag, ...]:

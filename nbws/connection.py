@@ -12,7 +12,7 @@ import json
 import secrets
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from typing import Any, Protocol
 
 from nbws.handlers import Key
@@ -73,22 +73,39 @@ class Membership:
             self.rooms = change(self.rooms)
 
 
-class Sent:
+class Sent(Coroutine[Any, Any, None]):
     """What a send gives: it has been queued already, so awaiting it or not makes no difference to the message.
 
     Awaited in the connection's own handler it waits while the outbox is above its high-water mark, five seconds at
     the most, so that a long stream does not overflow it. Everywhere else it is done at once.
     """
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_waiting")
 
     def __init__(self, connection: Connection | None = None) -> None:
         self._connection = connection
+        self._waiting: Generator[Any, None, None] | None = None
 
     def __await__(self) -> Generator[Any, None, None]:
         connection = self._connection
         if connection is not None and connection.is_above_high_water and connection is current_connection.get():
             yield from connection.drained().__await__()
+
+    # A coroutine, as a send of FastHTML's is, so that `asyncio.create_task(send(...))` takes it.
+
+    def send(self, value: Any) -> Any:
+        if self._waiting is None:
+            self._waiting = self.__await__()
+        return self._waiting.send(value)
+
+    def throw(self, *exception: Any) -> Any:
+        if self._waiting is None:
+            self._waiting = self.__await__()
+        return self._waiting.throw(*exception)
+
+    def close(self) -> None:
+        if self._waiting is not None:
+            self._waiting.close()
 
 
 class Connection:

@@ -20,7 +20,7 @@ import msgspec
 
 from nbws.errors import MISSING
 
-__all__ = ["Converter", "Refused", "converter", "is_list", "is_model", "spelled"]
+__all__ = ["Converter", "Refused", "converter", "is_list", "is_model", "model_fields", "spelled"]
 
 Converter = Callable[[Any], Any]
 
@@ -248,6 +248,11 @@ def _model(model: Any) -> Converter:
             raise Refused(dict(filled), f"{name} ({exc})") from exc
 
     return convert
+
+
+def model_fields(model: Any) -> frozenset[str]:
+    """The names of the fields that *model* is filled from."""
+    return frozenset(name for name, _, _ in _model_fields(model))
 
 
 def _model_fields(model: Any) -> list[tuple[str, Converter, bool]]:

@@ -162,7 +162,7 @@ class Worker:
         version.running += 1
         try:
             if isinstance(frame, str):
-                message = parse(frame, self._desk.limits.json_depth)
+                message = self._parsed(frame, bound)
             elif bound.takes_binary:
                 message = Message({}, {}, frame)
             else:
@@ -175,6 +175,14 @@ class Worker:
             self._desk.report(self._error(exc, bound.name, entry, frame), partial(self._retry, frame))
         finally:
             version.running -= 1
+
+    def _parsed(self, frame: str, bound: Bound) -> Message:
+        try:
+            return parse(frame, self._desk.limits.json_depth)
+        except MessageError:
+            if bound.takes_raw:
+                return Message({}, {}, frame)
+            raise
 
     def _look(self) -> None:
         """Have the worker look for a new version, after what it is at. On the loop."""

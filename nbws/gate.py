@@ -58,10 +58,11 @@ class Gate:
             **scope,
             "query_string": without_credentials(scope.get("query_string", b""), policy.token),
             "nbws.token_in_url": token_in_url,
+            "headers": [_without_credentials_in_referer(header, policy.token) for header in scope["headers"]],
         }
         if policy.token is not None and (token_in_url or TICKET in query):
             send = _with_credential(send, f"{policy.cookie}={policy.token}; Path=/; HttpOnly")
-        if policy.token is not None and self._in_frames:
+        if self._in_frames:
             prefix = f"{policy.cookie}-"
             own = own_cookies(cookies, prefix)
             scope["headers"] = [(n, v) for n, v in scope["headers"] if n != b"cookie"]
@@ -119,3 +120,12 @@ def _with_framed_cookies(send: Send, prefix: str) -> Send:
         await send(message)
 
     return with_framed_cookies
+
+
+def _without_credentials_in_referer(header: tuple[bytes, bytes], token: str | None) -> tuple[bytes, bytes]:
+    name, value = header
+    if name != b"referer" or b"?" not in value:
+        return header
+    place, _, query = value.partition(b"?")
+    kept = without_credentials(query, token)
+    return name, place + (b"?" + kept if kept else b"")

@@ -6,7 +6,6 @@ Publishing makes the next table and the app points at it: one assignment, so a r
 from __future__ import annotations
 
 import time
-import types
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ __all__ = [
     "HttpHandler",
     "Key",
     "Owner",
+    "Place",
     "Version",
     "WsHandler",
     "changes",
@@ -49,20 +49,29 @@ class Owner(NamedTuple):
     name: str
 
 
+class Place(NamedTuple):
+    """Where the name of a hook stands: `names[name]`, or an attribute of what that is."""
+
+    names: Mapping[str, Any]
+    name: str
+    attribute: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A `conn` or `disconn` function. *late* says that its module's global of that name stands for it."""
+    """A `conn` or `disconn` function, and the *place* of the name that it was given by; None where it has none."""
 
     bound: Bound
-    late: bool
+    place: Place | None = None
 
     def now(self) -> Callable[..., Any]:
-        """The function that its name stands for at this moment."""
-        fn = self.bound.fn
-        if self.late and isinstance(fn, types.FunctionType):
-            named = fn.__globals__.get(fn.__name__, fn)
-            return named if callable(named) else fn
-        return fn
+        """The function that the name stands for at this moment; the one that is bound where that is none."""
+        if self.place is None:
+            return self.bound.fn
+        named = self.place.names.get(self.place.name)
+        if self.place.attribute is not None:
+            named = getattr(named, self.place.attribute, None)
+        return named if callable(named) else self.bound.fn
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ def _bare_text(text: str) -> str:
 
 def _top_level(content: Any) -> Iterator[Any]:
     """The items of nested sequences, in order; `__ft__` is asked for what it stands for."""
-    if content is None:
+    if content is None or content is False:
         return
     if isinstance(content, Tag | str):
         yield content
@@ -187,7 +187,22 @@ def _top_level(content: Any) -> Iterator[Any]:
         for item in content:
             yield from _top_level(item)
     else:
+        _refuse_what_is_no_content(content)
         yield str(content)
+
+
+def _refuse_what_is_no_content(value: Any) -> None:
+    name = getattr(value, "__qualname__", type(value).__name__)
+    if hasattr(value, "__await__"):
+        raise RenderError(f"a coroutine ({name}) is no HTML; write `await {name}(...)`")
+    if hasattr(value, "__anext__"):
+        raise RenderError(
+            f"an async generator ({name}) is no HTML; return it from the handler, or send each of its items"
+        )
+    if hasattr(value, "__response__"):
+        raise RenderError(
+            f"{name} answers a request, and cannot be part of what is shown; return it from an HTTP handler"
+        )
 
 
 def _render(child: Any) -> str:
@@ -208,6 +223,7 @@ def _render(child: Any) -> str:
         return escape(child.decode())
     if isinstance(child, Iterable) and not isinstance(child, str | Mapping):
         return "".join(map(_render, child))
+    _refuse_what_is_no_content(child)
     return escape(str(child))
 
 
@@ -262,8 +278,10 @@ def _attribute_name(name: str) -> str:
 
 
 def _attribute_value(name: str, value: Any) -> str | bool:
-    if value is True or type(value) is str:
-        return value if value is True else escape(value)
+    if value is True:
+        return "true" if name.startswith("hx-") else True  # htmx reads the value: an empty one is another swap
+    if type(value) is str:
+        return escape(value)
     if isinstance(value, Tag):  # stands for its id, which is escaped already
         return f"#{value.id}" if name == "hx-target" else value.id or ""
     if hasattr(value, "__html__"):

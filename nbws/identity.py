@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nbws.notebook.kernel import Notebook
 
-__all__ = ["Identity", "identity_of_new_app", "known_app", "remember", "this_notebook"]
+__all__ = ["Identity", "identity_of_new_app", "is_importing", "known_app", "remember", "this_notebook"]
 
 Identity = tuple[str, ...]
 
@@ -55,6 +55,12 @@ def known_app(identity: Identity | None) -> Any:
 def remember(identity: Identity | None, app: Any) -> None:
     if identity is not None:
         _registry(identity)[identity] = app
+
+
+def is_importing(module: str) -> bool:
+    """Whether the body of *module* is being run."""
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
 
 
 def _registry(identity: Identity) -> MutableMapping[Identity, Any]:

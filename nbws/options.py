@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -76,6 +77,16 @@ class Options:
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         for name in ("allowed_hosts", "allowed_origins"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+        object.__setattr__(self, "allowed_hosts", tuple(re.sub(r":\d+$", "", h).lower() for h in self.allowed_hosts))
+        if not isinstance(self.limits, Limits):
+            raise DefinitionError(f"limits={self.limits!r} is no Limits; give Limits(connections=100), for example")
+        if not isinstance(self.host, str):
+            raise DefinitionError(f"host={self.host!r} is no address; give a text such as '127.0.0.1'")
+        for middleware in self.middleware:
+            if not hasattr(middleware, "cls"):
+                raise DefinitionError(
+                    f"middleware={middleware!r} is none; give Middleware(SomeMiddleware, option=...), of Starlette"
+                )
         unknown = [e for e in self.exts if e not in EXTENSIONS]
         if unknown:
             raise DefinitionError(

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from nbws.html import to_xml
 from nbws.options import Options
@@ -85,7 +86,7 @@ def respond(result: Any, request: Request, status_code: int = 200) -> Response:
     if isinstance(result, Mapping) or (
         isinstance(result, list) and result and all(isinstance(item, Mapping) for item in result)
     ):
-        return JSONResponse(result, status_code)
+        return Response(msgspec.json.encode(result, enc_hook=str), status_code, media_type="application/json")
     if isinstance(result, bytes):
         return Response(result, status_code, media_type="application/octet-stream")
     return _html(result, request, status_code)

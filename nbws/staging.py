@@ -7,14 +7,15 @@ cell, and leave half a program live where a cell fails half-way.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbws.binding import Bound
 from nbws.errors import DefinitionError
 from nbws.fingerprint import fingerprint, source_of
-from nbws.handlers import WEBSOCKET, Definition, HandlerTable, Hook, Key, WsHandler
+from nbws.handlers import WEBSOCKET, Definition, HandlerTable, Hook, Key, Place, WsHandler
 from nbws.options import Options
 
 __all__ = ["Staged", "check_swap_hook", "hook_of", "ws_definition"]
@@ -71,10 +72,30 @@ class Staged:
             self.hooks_before[key, name] = hook.now()
 
 
-def hook_of(bound: Bound) -> Hook:
-    """*bound* as a hook: asked for by name where its module's global of that name is it."""
-    own_globals = getattr(bound.fn, "__globals__", {})
-    return Hook(bound, late=own_globals.get(getattr(bound.fn, "__name__", None)) is bound.fn)
+def hook_of(bound: Bound, cell_names: Mapping[str, Any] | None = None) -> Hook:
+    """*bound* as a hook, with the place of its name: among *cell_names*, the globals of cells, or in its own module.
+
+    A method is found by the name of its object, so that making the object anew takes effect as well.
+    """
+    fn = bound.fn
+    owner, attribute = (fn.__self__, fn.__name__) if isinstance(fn, types.MethodType) else (fn, None)
+    for names in (cell_names, getattr(fn, "__globals__", None)):
+        name = _name_of(owner, names) if names is not None else None
+        if names is not None and name is not None:
+            return Hook(bound, Place(names, name, attribute))
+    return Hook(bound)
+
+
+def _name_of(value: Any, names: Mapping[str, Any]) -> str | None:
+    own = getattr(value, "__name__", None)
+    if isinstance(own, str) and names.get(own) is value:
+        return own
+    return next((name for name, each in tuple(names.items()) if each is value and not name.startswith("_")), None)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two hooks are one function; a method is made anew each time that it is asked for."""
+    return one is other or (isinstance(one, types.MethodType) and one == other)
 
 
 def ws_definition(key: Key, handler: WsHandler) -> Definition:
@@ -103,8 +124,8 @@ def _with_hooks_of_now(definition: Definition, before: dict[tuple[Key, str], Any
     anew = {}
     for name, hook in handler.hooks.items():
         now = hook.now()
-        if now is not hook.bound.fn and now is not before.get((definition.key, name)):
-            anew[name] = hook_of(compile_hook(definition.key, now))
+        if not _is_same(now, hook.bound.fn) and not _is_same(now, before.get((definition.key, name))):
+            anew[name] = Hook(compile_hook(definition.key, now), hook.place)
     if not anew:
         return definition
     handler = WsHandler(handler.message, {**handler.hooks, **anew}, handler.swap)

@@ -498,3 +498,23 @@ def test_only_a_handler_that_reads_fields_is_said_to() -> None:
 
     assert compiled(reads).takes_fields
     assert not compiled(does_not, "room").takes_fields
+
+
+# -- or none
+
+
+def test_a_model_or_none_is_filled_by_type_and_none_where_nothing_of_it_came() -> None:
+    def handler(move: Move | None) -> Any:
+        return move
+
+    assert received(handler, {"x": "1"}) == Move(1)
+    assert received(handler, {"other": 1}) is None
+    assert refused(handler, {"y": 1}).parameter == "move.x"
+
+
+def test_a_type_that_stands_for_a_reserved_name_may_be_optional() -> None:
+    def handler(socket: Socket | None = None, fields: dict[str, Any] | None = None) -> Any:
+        return socket, fields
+
+    socket = Socket()
+    assert received(handler, {"a": 1}, conn=socket) == (socket, {"a": 1})

@@ -699,3 +699,63 @@ def test_connecting_to_a_retired_endpoint_is_refused() -> None:
 
     with running(app):
         talk(visit())
+
+
+# -- slips
+
+
+def test_a_send_may_be_made_a_task() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(send: Any) -> None:
+        await asyncio.gather(asyncio.create_task(send(P("task", id="a"))), send(P("gathered", id="a")))
+
+    async def visit() -> list[str]:
+        async with websocket(app) as client:
+            await client.say()
+            return [await client.hear(), await client.hear()]
+
+    with running(app):
+        assert {"task" in frame for frame in talk(visit())} == {True, False}
+    assert not app.errors
+
+
+def test_a_forgotten_await_is_reported_and_nothing_of_it_is_sent() -> None:
+    app = App(port=0)
+
+    async def helper() -> str:
+        return "text"
+
+    @app.ws("/ws")
+    async def ws(wrapped: bool | None) -> Any:
+        coroutine = helper()
+        coroutine.close()  # as if it had been collected, but with no warning
+        return P("next", id="a") if wrapped is None else P(coroutine, id="a") if wrapped else [coroutine]
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say(wrapped=True)
+            await client.say(wrapped=False)
+            assert "next" in await client.ask(wrapped="")
+
+    with running(app):
+        talk(visit())
+    assert len(app.errors) == 2
+    assert all("is no HTML; write `await" in str(error.exception) for error in app.errors)
+
+
+def test_data_as_text_takes_a_frame_that_is_no_json() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(data: str) -> P:
+        return P(data, id="a")
+
+    async def visit() -> str:
+        async with websocket(app) as client:
+            await client.socket.send("plain")
+            return str(await client.hear())
+
+    with running(app):
+        assert ">plain<" in talk(visit())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nbws.binding import compile_handler
-from nbws.handlers import WEBSOCKET, Change, Definition, HandlerTable, Hook, Key, Owner, changes
+from nbws.handlers import WEBSOCKET, Change, Definition, HandlerTable, Hook, Key, Owner, Place, changes
 
 CHAT, ROOM, PAGE = Key(WEBSOCKET, "/chat"), Key(WEBSOCKET, "/room/{name}"), Key("GET", "/chat")
 KEYS = [CHAT, ROOM, PAGE, Key("POST", "/chat"), Key("STARTUP", "module.begin")]
@@ -125,7 +125,8 @@ def namespace_with(source: str) -> dict[str, Any]:
 
 
 def hook(fn: Any, late: bool) -> Hook:
-    return Hook(compile_handler(fn, types_by_name={}), late)
+    place = Place(fn.__globals__, fn.__name__) if late else None
+    return Hook(compile_handler(fn, types_by_name={}), place)
 
 
 def test_a_late_hook_is_what_its_name_stands_for_now() -> None:

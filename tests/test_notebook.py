@@ -548,6 +548,65 @@ async def h(text: str, send, session): await send(Div(f"Hello {session.get('pers
         assert ask(client, "x") == "Hello Bob"
 
 
+def test_without_a_token_jupyters_cookies_are_removed_all_the_same(author: Author) -> None:
+    source = "@app.get('/')\ndef index(request): return PlainTextResponse(repr(dict(request.headers)))"
+    author.run("app", f"app = App({author.name!r}, token=False)")
+    author.run("page", source)
+    answer = httpx.get(author.url, cookies={"username-localhost-8888": "canary"})
+    assert (answer.status_code, "canary" in answer.text) == (200, False)
+
+
+# -- modules that fail, startup
+
+
+def test_a_module_that_fails_half_way_changes_nothing(author: Author, tmp_path: Path) -> None:
+    module, path = f"half_of_{author.name}", tmp_path / f"half_of_{author.name}.py"
+    head = "from __main__ import app\nfrom nbws.common import *\n"
+    path.write_text(head + echo("one "))
+    author.run("a", f"import sys, importlib; sys.path.insert(0, {str(tmp_path)!r})\nimport {module}")
+    path.write_text(head + echo("two longer ") + echo("new ", "/new") + "\n1/0")
+    author.fail("a", f"importlib.invalidate_caches(); importlib.reload({module})")
+    assert author.versions() == {"/ws": 1}
+    path.write_text(head + echo("three, longer still "))
+    author.fail("a", f"importlib.invalidate_caches(); importlib.reload({module})\n1/0")
+    assert author.versions() == {"/ws": 2}
+
+
+def test_every_startup_function_runs_and_may_define_a_route(kernel: Kernel) -> None:
+    source = """
+calls = []
+other = App()
+for n in range(2):
+    @other.on_event('startup')
+    def begin(n=n): calls.append(n)
+@other.on_event('startup')
+def late():
+    calls.append(other.url)
+    other.get('/late')(lambda: 'x')
+other.start()
+assert calls == [0, 1, other.url], calls
+assert '/late' in other.endpoints
+other.stop()
+"""
+    cell = f"startup-{next(_ids)}"
+    kernel.check(cell, source)
+    kernel.check(cell, source)
+
+
+def test_options_that_cannot_work_fail_their_cell_and_leave_the_others(author: Author) -> None:
+    author.run("page", "@app.get('/')\ndef index(): return 'fine'")
+    error = author.fail("app", f"app = App({author.name!r}, before=lambda nonsense: 5)")
+    assert "nonsense has neither an annotation" in error
+    assert httpx.get(author.url, params={"token": author.token}).text == "fine"
+
+
+def test_a_subclass_that_its_cell_defines_anew_is_the_same_app(kernel: Kernel) -> None:
+    source = "class Mine(App): pass\nmine = Mine('mine-of-a-cell')\nmine.start()\nprint(mine.url, type(mine) is Mine)"
+    first = kernel.check("subclass", source).stdout
+    assert kernel.check("subclass", source).stdout == first
+    assert first.endswith("True\n")
+
+
 # -- the programs
 
 

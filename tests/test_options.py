@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from nbws.errors import DefinitionError
 from nbws.options import Options
@@ -20,7 +23,7 @@ def test_it_listens_on_loopback_and_trusts_nobody_else_by_default() -> None:
 
 @pytest.mark.parametrize("name", ["exts", "before", "middleware", "on_startup", "on_shutdown"])
 def test_one_thing_may_stand_for_a_sequence_of_one(name: str) -> None:
-    thing: Any = "ws" if name == "exts" else print
+    thing: Any = {"exts": "ws", "middleware": Middleware(GZipMiddleware)}.get(name, print)
     assert getattr(Options(**{name: thing}), name) == (thing,)
     assert getattr(Options(**{name: [thing, thing]}), name) == (thing, thing)
     assert getattr(Options(**{name: None}), name) == ()
@@ -55,3 +58,20 @@ def test_an_empty_token_is_refused_because_anybody_could_send_it() -> None:
 def test_options_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Options().title = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("limits", {"park_seconds": 5}, "is no Limits; give Limits("),
+        ("middleware", [5], "is none; give Middleware("),
+        ("host", 5, "host=5 is no address"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_refused_with_what_to_give(option: str, value: Any, says: str) -> None:
+    with pytest.raises(DefinitionError, match=re.escape(says)):
+        Options(**{option: value})
+
+
+def test_an_allowed_host_is_meant_without_its_port() -> None:
+    assert Options(allowed_hosts=["Example.org:8000"]).allowed_hosts == ("example.org",)

@@ -229,8 +229,50 @@ def test_a_name_that_is_no_function_any_more_leaves_the_hook_as_it_was(line: str
     assert staged.take(table, compile_hook) == ([], None)
 
 
-def test_only_a_function_that_its_module_knows_by_name_is_asked_for_by_name() -> None:
+def test_a_function_is_asked_for_by_the_name_that_its_globals_have_for_it() -> None:
     names = ran(CELL + "\ndef make():\n    def joined(send): return 1\n    return joined\nmade = make()")
-    assert hook_of(compiled(names["joined"])).late
-    assert not hook_of(compiled(names["made"])).late
-    assert not hook_of(compiled(lambda send: None)).late
+    places = [hook_of(compiled(names[name])).place for name in ("joined", "made")]
+    assert [place and place.name for place in places] == ["joined", "made"]
+    assert hook_of(compiled(lambda send: None)).place is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "left = lambda ws: {}",
+        "import functools\ndef leave(n, ws): return n\nleft = functools.partial(leave, {})",
+        "class Left:\n    def __call__(self, ws): return {}\nleft = Left()",
+        "def plain(f):\n    def inner(ws): return f(ws)\n    return inner\n@plain\ndef left(ws): return {}",
+    ],
+)
+def test_a_hook_that_is_no_plain_function_is_taken_up_anew_by_its_name(line: str) -> None:
+    names = ran(CELL + "\n" + line.format(1))
+    handler = WsHandler(plain(names["chat"]), {"disconn": hook_of(plain(names["left"]), names)})
+    table = live(ws_definition(CHAT, handler))
+    for number in (2, 3):
+        staged = Staged.at_begin(table)
+        ran(line.format(number), names)
+        (definition,), _ = staged.take(table, compile_any_hook)
+        assert hook_result(definition, "disconn") == number
+        table = table.publish([definition])
+
+
+def test_a_method_is_taken_up_anew_with_its_object_and_not_otherwise() -> None:
+    room = "class Room:\n    def enter(self, ws): return {}\nroom = Room()"
+    names = ran(CELL + "\n" + room.format(1))
+    hooks = {"conn": hook_of(plain(names["room"].enter), names)}
+    table = live(ws_definition(CHAT, WsHandler(plain(names["chat"]), hooks)))
+    assert Staged.at_begin(table).take(table, compile_any_hook) == ([], None)
+    assert Staged().take(table, compile_any_hook) == ([], None)
+    staged = Staged.at_begin(table)
+    ran(room.format(2), names)
+    (definition,), _ = staged.take(table, compile_any_hook)
+    assert hook_result(definition) == 2
+
+
+def plain(fn: Callable[..., Any]) -> Bound:
+    return compile_handler(fn, types_by_name={})
+
+
+def compile_any_hook(key: Key, fn: Callable[..., Any]) -> Bound:
+    return plain(fn)

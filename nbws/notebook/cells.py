@@ -29,6 +29,7 @@ class CellRun:
     infos: list[Any]  #: IPython's ExecutionInfo of the cell, and of those that run inside it
     failed: bool = False
     apps_made: int = 0  #: unnamed apps that the cell has made so far
+    modules_that_failed: frozenset[str] = frozenset()  #: whose bodies the error of the cell came out of
     memory: dict[int, Any] = field(default_factory=dict)  #: what each listener keeps for this run
 
 
@@ -99,6 +100,7 @@ class CellEvents:
             run.failed = True
         if result is None or not result.success or known < len(run.infos) - 1:
             run.failed = True
+        run.modules_that_failed |= _modules_in(getattr(result, "error_in_exec", None))
         del run.infos[known:]
         if not run.infos:
             del self._runs[run.thread]
@@ -113,6 +115,17 @@ class CellEvents:
     def _parent_id(self) -> str | None:
         header = self._parent().get("header") or {}
         return header.get("msg_id")
+
+
+def _modules_in(error: BaseException | None) -> frozenset[str]:
+    """The modules whose bodies *error* was raised through."""
+    found = set()
+    trace = error.__traceback__ if error is not None else None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "<module>":
+            found.add(str(trace.tb_frame.f_globals.get("__name__")))
+        trace = trace.tb_next
+    return frozenset(found)
 
 
 def importing_module(cell_globals: dict[str, Any]) -> str | None:

@@ -34,6 +34,11 @@ class Notebook:
         """The module whose body is being imported by the calling code; None where a cell's own code calls."""
         return importing_module(self.shell.user_ns)
 
+    def cell_names(self) -> dict[str, Any] | None:
+        """The globals of cells; None where a module that is being imported calls."""
+        names: dict[str, Any] = self.shell.user_ns
+        return names if self.imported_by_caller() is None else None
+
     @property
     def session_key(self) -> bytes | None:
         """The key of the kernel's connection file, the same after a restart; None where there is no kernel."""
