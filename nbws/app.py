@@ -675,6 +675,7 @@ class App:
         return Server(
             self,
             bind(options.host, port, exact=exact),
+            host=options.host,
             limits=options.limits,
             startup_error=lambda: self._asgi.startup_error,
             on_stop=self.feed.close,

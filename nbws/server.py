@@ -6,6 +6,7 @@ The only place where threads are crossed to start and stop it.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import errno
 import os
 import socket
@@ -102,11 +103,13 @@ class Server:
         app: Callable[..., Any],
         sock: socket.socket,
         *,
+        host: str,
         limits: Limits,
         startup_error: Callable[[], BaseException | None],
         on_stop: Callable[[], None],
     ) -> None:
-        self.host, self.port = sock.getsockname()[:2]
+        self.host = host  # as the author wrote it
+        self.port = sock.getsockname()[1]
         self._sock = sock
         self._limits = limits
         self._startup_error = startup_error
@@ -139,6 +142,8 @@ class Server:
             cause = self._startup_error() or self._failure
             what = f"{type(cause).__name__}: {cause}" if cause else f"no answer after {START_SECONDS:g} s"
             raise ServerStartError(f"the server did not start: {what}") from cause
+        # A kernel that shuts down or restarts runs these: clients get 1012, shutdown functions their turn.
+        atexit.register(self.stop)
 
     def _await_start(self) -> bool:
         for _ in range(round(START_SECONDS / 0.05)):
@@ -164,6 +169,7 @@ class Server:
 
     def stop(self) -> None:
         """Refuse new connections, let handlers in flight finish, close the rest with 1012. Returns within 6 s."""
+        atexit.unregister(self.stop)
         self._uvicorn.should_exit = True
         if threading.current_thread() is not self._thread:
             self._thread.join(self._limits.finish_seconds + 1)

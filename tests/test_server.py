@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
@@ -316,3 +319,15 @@ def test_start_in_a_running_loop_works() -> None:
         app.stop()
 
     talk(start())
+
+
+def test_a_process_that_ends_stops_its_server_and_runs_its_shutdown_functions(tmp_path: Path) -> None:
+    program = f"""
+from nbws import App
+app = App(port=0)
+@app.on_event('shutdown')
+def end(): open({str(tmp_path / "ended")!r}, 'w').close()
+app.start()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+    assert (tmp_path / "ended").exists()
