@@ -40,7 +40,15 @@ class Preview:
             ft("code", self.path, cls="nbws-path"),
             ft("span", "connecting", cls="nbws-state", role="status"),
             ft("span", cls="nbws-version"),
-            ft("a", "open in a tab ↗", href=self.src, target="_blank", rel="noopener"),
+            ft(
+                "a",
+                ft("span", "open in a tab "),
+                "↗",
+                href=self.src,
+                title="Open in a tab",
+                target="_blank",
+                rel="noopener",
+            ),
             cls="nbws-line",
         )
         frame = ft(
@@ -50,11 +58,12 @@ class Preview:
             style=f"height:{self.height or 150}px",
             allow="clipboard-write; fullscreen; autoplay",
         )
+        note = ft("div", cls="nbws-note", role="status")
         script = (_STATIC / "preview.js").read_text(encoding="utf-8")
         options = f'"{name}", {"false" if self.height else "true"}'
         return to_xml(
             ft("style", (_STATIC / "preview.css").read_text(encoding="utf-8")),
-            ft("div", line, frame, ft("div", cls="nbws-errors", role="log"), cls="nbws-preview", id=name),
+            ft("div", line, frame, note, ft("div", cls="nbws-errors", role="log"), cls="nbws-preview", id=name),
             ft("script", f"({script.strip().rstrip(';')})({options})"),
         )
 

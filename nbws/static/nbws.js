@@ -44,8 +44,8 @@
 
   /* -- the notebook around the page; it speaks first */
   let notebook = null;
-  let live = { endpoints: [], errors: [], error_count: 0 };
-  let lost = false;
+  let live = null;  // what the feed said last
+  let lost = false, ended = false;
   window.addEventListener("message", (event) => {
     if (event.source !== window.parent || window.parent === window || !event.data || event.data.nbws !== "frame") return;
     const first = !notebook;
@@ -56,31 +56,39 @@
     tell();
   });
 
+  /* The height that shows the whole page, with the scrollbar of one that is too wide; 0 while it is not known. */
   function pageHeight() {
     const html = document.documentElement, body = document.body;
-    return body ? Math.ceil(Math.max(html.getBoundingClientRect().height, body.getBoundingClientRect().bottom + window.scrollY)) : 0;
+    if (!body || document.readyState === "loading") return 0;
+    const view = document.scrollingElement || html;
+    const content = Math.max(html.getBoundingClientRect().height, body.getBoundingClientRect().bottom + window.scrollY);
+    const overflow = view.scrollHeight > view.clientHeight ? view.scrollHeight : 0;
+    return Math.ceil(Math.max(content, overflow)) + window.innerHeight - view.clientHeight;
   }
 
   let queued = false;
   function tell() {
     if (!notebook || queued) return;
     queued = true;
-    requestAnimationFrame(() => {
+    queueMicrotask(() => {  // no animation frame: there is none for a frame of another site that is off screen
       queued = false;
       for (const element of sockets.keys()) if (!element.isConnected) sockets.delete(element);
       window.parent.postMessage({
-        nbws: "page", path: location.pathname, height: pageHeight(), sockets: [...sockets.values()], live, lost,
+        nbws: "page", path: location.pathname, height: pageHeight(), room: window.innerHeight, sockets: [...sockets.values()],
+        live: ended || lost ? null : live, lost,
       }, notebook);
     });
   }
 
   /* -- the focus: code that runs in the notebook may take it from a field in which somebody is typing */
   let field = null;
+  let leaves = false;  // with the Tab key, which must lead out of the page
   function keepFocus() {
     const say = (what) => window.parent.postMessage({ nbws: what }, notebook);
-    document.addEventListener("focusin", (event) => { field = event.target; });
+    document.addEventListener("keydown", (event) => { leaves = event.key === "Tab"; }, true);
+    document.addEventListener("focusin", (event) => { field = event.target; leaves = false; });
     document.addEventListener("focusout", () => setTimeout(() => { if (document.hasFocus() && !focused()) field = null; }));
-    window.addEventListener("blur", () => { if (field) say("blur"); });
+    window.addEventListener("blur", () => { if (field && !leaves) say("blur"); });
     window.addEventListener("focus", () => { say("focus"); refocus(); });
     if (document.hasFocus()) say("focus");
     field = focused();
@@ -94,11 +102,12 @@
     let stream = null;
     const open = () => {
       if (stream && stream.readyState !== EventSource.CLOSED) return;
+      ended = false;
       stream = new EventSource(root + "/_nbws/feed");
       stream.onmessage = (event) => { live = JSON.parse(event.data); lost = false; tell(); };
       stream.onerror = () => { lost = true; tell(); };
       // Another preview took the place of this one; it gets it back when the author comes near.
-      stream.addEventListener("end", () => stream.close());
+      stream.addEventListener("end", () => { ended = true; stream.close(); });
     };
     open();
     window.addEventListener("pointerenter", open);
@@ -110,6 +119,7 @@
     const whenReady = () => { watched.observe(document.body); tell(); };
     if (document.body) whenReady(); else document.addEventListener("DOMContentLoaded", whenReady);
     window.addEventListener("load", tell);
+    window.addEventListener("resize", tell);
   }
 
   if (window.parent !== window) window.parent.postMessage({ nbws: "hello" }, "*");
