@@ -277,7 +277,7 @@ class App:
 
     # -- running
 
-    def start(self) -> App:
+    def start(self) -> None:
         """Serve, in a thread of its own, and print a link that opens the app. Does nothing where it serves already.
 
         What this cell has defined so far is published then. Raises PortTakenError or ServerStartError; the app is
@@ -285,7 +285,6 @@ class App:
         """
         self._start()
         self._print_link()
-        return self
 
     def stop(self) -> None:
         """Stop serving: connections are closed with 1012, after which clients come back. Returns within 6 s."""
@@ -721,7 +720,7 @@ class App:
         ]
         latest = list(self.errors)[-3:]
         errors = [{"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback} for e in latest]
-        return {"endpoints": versions, "errors": errors, "error_count": len(self.errors)}
+        return {"endpoints": versions, "errors": errors, "error_count": self._reporter.count}
 
     def _tell(self, key: Key, text: str, level: int) -> None:
         if self._notebook is None:

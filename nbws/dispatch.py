@@ -17,14 +17,18 @@ import types
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
+import anyio
+
+import nbws.errors
 from nbws.binding import Bound, Call, Kind, binary_refused
 from nbws.connection import Connection, current_connection
 from nbws.errors import MessageError, NbwsError
 from nbws.handlers import Entry, HandlerTable, Key, Version, WsHandler
 from nbws.limits import Limits
-from nbws.messages import NOTHING, Message, parse
+from nbws.messages import NOTHING, Message, parse, without_headers
 
 __all__ = ["Desk", "HandlerError", "Worker", "run_handler"]
 
@@ -55,13 +59,13 @@ class HandlerError:
         """The traceback, from the author's own code on; empty for a message that was refused, which has none."""
         if isinstance(self.exception, MessageError):
             return ""
-        own = self.exception.__traceback__
-        while own is not None and own.tb_next is not None and own.tb_frame.f_code.co_filename in _NOT_THE_AUTHORS:
+        own = trace = self.exception.__traceback__
+        while own is not None and own.tb_frame.f_code.co_filename.startswith(_NOT_THE_AUTHORS):
             own = own.tb_next
-        return "".join(traceback.format_exception(type(self.exception), self.exception, own))
+        return "".join(traceback.format_exception(type(self.exception), self.exception, own or trace))
 
 
-_NOT_THE_AUTHORS = {__file__, inspect.getfile(asyncio.Future)}
+_NOT_THE_AUTHORS = tuple(str(Path(inspect.getfile(module)).parent) for module in (nbws.errors, asyncio, anyio))
 
 
 class Desk(Protocol):
@@ -286,7 +290,7 @@ class Worker:
         return task is None or task.cancelling() > 0
 
     def _error(self, exc: BaseException, handler: str, entry: Entry | None, frame: str | bytes) -> HandlerError:
-        shown = frame if isinstance(frame, str) else f"({len(frame)} bytes)"
+        shown = without_headers(frame) if isinstance(frame, str) else f"({len(frame)} bytes)"
         return HandlerError(
             exception=exc,
             handler=handler,

@@ -164,4 +164,6 @@ class Endpoints(Mapping[str, Endpoint]):
                      version.errors or "")  # fmt: skip
             rows.append(ft("tr", *(ft("td", cell) for cell in cells)))
         titles = ("", "path", "version", "connections", "messages", "errors")
-        return to_xml(ft("table", ft("thead", ft("tr", *(ft("th", t) for t in titles))), ft("tbody", *rows)))
+        head = ft("thead", ft("tr", *(ft("th", title) for title in titles)))
+        style = ft("style", ".nbws-endpoints :is(th, td) { text-align: left }")  # notebooks align to the right
+        return to_xml(style, ft("table", head, ft("tbody", *rows), cls="nbws-endpoints"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 
 from nbws.errors import MessageError
 
-__all__ = ["NOTHING", "HtmxHeaders", "Message", "parse"]
+__all__ = ["NOTHING", "HtmxHeaders", "Message", "parse", "without_headers"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,17 @@ def parse(frame: str, max_depth: int = 64) -> Message:
     if not isinstance(headers, dict):
         return Message(payload, {}, frame)
     return Message(payload, {k.lower(): v for k, v in headers.items() if v is not None}, frame)
+
+
+def without_headers(frame: str) -> str:
+    """*frame* as an author reads it: without what htmx says about it, where it is a message."""
+    try:
+        payload = _decode(frame)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return frame
+    if not isinstance(payload, dict) or not isinstance(payload.get("HEADERS", payload.get("headers")), dict):
+        return frame
+    return json.dumps({k: v for k, v in payload.items() if k not in ("HEADERS", "headers")}, ensure_ascii=False)
 
 
 def _deeper_than(payload: Any, levels: int) -> bool:

@@ -21,12 +21,14 @@ class Reporter:
 
     def __init__(self, write: Callable[[Key, str, int], None]) -> None:
         self.errors: deque[HandlerError] = deque(maxlen=_KEPT)
+        self.count = 0  #: of all errors so far; `errors` keeps the last
         self._write = write
         self._shown: Counter[tuple[Key, int | None]] = Counter()
         self._warned: set[tuple[Key, str]] = set()
 
     def report(self, error: HandlerError) -> None:
         self.errors.append(error)
+        self.count += 1
         version = (error.key, error.version)
         self._shown[version] += 1
         if self._shown[version] > TRACEBACKS_SHOWN:

@@ -111,7 +111,7 @@ def test_it_renders_as_a_table_whose_paths_are_escaped() -> None:
     live = Live(CHAT, Key("GET", "/<b>"))
     live.connections.append(Open(CHAT))
     html = live.endpoints._repr_html_()
-    assert html.startswith("<table>")
+    assert "<table" in html
     assert "<td>/chat</td><td>v1</td><td>1</td>" in html
     assert "<b>" not in html
 

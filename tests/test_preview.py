@@ -195,6 +195,49 @@ def test_the_token_is_in_no_saved_notebook_and_no_page(chat: Notebook, lab: LabS
     assert token not in (lab.root / chat.path).read_text()
 
 
+def test_what_was_dismissed_stays_away_when_the_next_error_comes(chat: Notebook) -> None:
+    chat.set_source(HANDLER, chat.source(HANDLER).replace("Li(text)", "Li(1 / int(text))"))
+    run(chat, HANDLER, PREVIEW)
+    frame = preview(chat)
+    errors = chat.cell(PREVIEW).locator(".nbws-errors")
+    say(frame, "0")
+    expect(errors).to_contain_text("1 error")
+    errors.get_by_text("dismiss").click()
+    expect(errors).to_be_empty()
+    say(frame, "x")
+    expect(errors).to_contain_text("invalid literal for int()")
+    expect(errors).not_to_contain_text("ZeroDivisionError")
+
+
+def test_tab_leads_out_of_the_preview(chat: Notebook) -> None:
+    run(chat, PREVIEW)
+    frame = preview(chat)
+    frame.focus("button")
+    chat.page.keyboard.press("Tab")
+    chat.page.wait_for_function("document.activeElement.tagName !== 'IFRAME'")
+    expect(frame.locator("button")).not_to_be_focused()
+
+
+def test_a_page_as_high_as_its_frame_gets_a_height_that_it_can_be_used_at(notebook_in_lab: OpenNotebook) -> None:
+    page = "Div(P('full'), style='min-height: 100vh; background: silver')"
+    cells = ["from nbws.common import *\napp = App()", f"@app.get('/')\ndef index(): return {page}", "app"]
+    notebook = notebook_in_lab(cells)
+    run(notebook, 0, 1, 2)
+    preview(notebook, 2)
+    notebook.page.wait_for_function("document.querySelector('.nbws-preview iframe').offsetHeight === 400")
+
+
+def test_an_output_whose_app_is_gone_says_so_and_not_what_a_browser_says(chat: Notebook, lab: LabServer) -> None:
+    run(chat, PREVIEW)
+    preview(chat)
+    chat.save()
+    chat.restart_kernel()
+    chat.page.reload()
+    chat.wait_ready()
+    expect(chat.cell(PREVIEW).locator(".nbws-state")).to_have_text("not running", timeout=15_000)
+    expect(chat.cell(PREVIEW)).to_contain_text("Run this cell to start it")
+
+
 @pytest.fixture(scope="module")
 def dark_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
     with LabServer(tmp_path_factory.mktemp("dark"), hostname="localhost", dark=True) as server:
