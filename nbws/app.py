@@ -568,13 +568,21 @@ class App:
         self._staged(run).add(replace(definition, owner=owner))
 
     def _next_key(self, method: str, name: str, code: Any) -> Key:
-        """The key of one more definition that has no path: the how-manieth of its name in a cell's run."""
+        """The key of one more definition that has no path: the how-manieth of its name in a cell's run.
+
+        Outside a cell with an id, the next number that no other code of that name has.
+        """
         run = self._run()
-        if run is not None:
-            taken: Iterable[Key] = self._staged(run).defined
+        module = self._notebook.imported_by_caller() if self._notebook is not None else None
+        if run is not None and run.cell is not None and module is None:
+            place, taken = run.cell, self._staged(run).defined
         else:
-            taken = [key for key, entry in self.table if entry.definition.fingerprint != code]
-        return next(key for key in (Key(method, f"{name}#{n}") for n in itertools.count(1)) if key not in taken)
+            waiting = [definition for definitions in self._imported.values() for definition in definitions]
+            if run is not None:
+                waiting += self._staged(run).definitions.values()
+            known = [*waiting, *(entry.definition for _, entry in self.table)]
+            place, taken = module or "", {each.key for each in known if each.fingerprint != code}
+        return next(key for n in itertools.count(1) if (key := Key(method, f"{place}/{name}#{n}")) not in taken)
 
     def _stage_options(self, options: Options) -> None:
         run = self._run()
@@ -586,7 +594,7 @@ class App:
     def _publish_modules(self, failed: Collection[str] = ()) -> None:
         """Publish what modules have defined whose bodies have ended, and forget it for those that *failed*."""
         for module in [name for name in self._imported if not is_importing(name)]:
-            definitions = self._imported.pop(module)
+            definitions = self._imported.pop(module, [])  # another thread may have been here first
             if module in sys.modules and module not in failed:
                 self._publish(definitions)
 

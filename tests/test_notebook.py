@@ -593,6 +593,15 @@ other.stop()
     kernel.check(cell, source)
 
 
+def test_startup_functions_of_one_name_in_two_cells_both_run_and_a_rerun_replaces(kernel: Kernel) -> None:
+    kernel.check("begin", "calls = []\nother = App('with-two-cells')")
+    begin = "@other.on_event('startup')\ndef begin(): calls.append({!r})"
+    for cell, word in (("one", "old"), ("two", "two"), ("one", "one")):
+        kernel.check(f"begin-{cell}", begin.format(word))
+    ran = kernel.check("begin-start", "other.start()\nprint(sorted(calls))\nother.stop()")
+    assert ran.stdout.endswith("['one', 'two']\n")
+
+
 def test_options_that_cannot_work_fail_their_cell_and_leave_the_others(author: Author) -> None:
     author.run("page", "@app.get('/')\ndef index(): return 'fine'")
     error = author.fail("app", f"app = App({author.name!r}, before=lambda nonsense: 5)")
