@@ -85,7 +85,7 @@ class App:
     def __init__(self, name: str | None = None, **options: Any) -> None:
         chosen = Options.of(options)
         for ware in _beforewares(chosen):
-            self._compile(ware.f, Key("GET", "/"))
+            self._compile(Key("GET", "/"), ware.f)
         if self._ready:
             self._stage_options(chosen)
             return
@@ -145,8 +145,8 @@ class App:
         def define(fn: F) -> F:
             key = Key(WEBSOCKET, path)
             names = self._notebook.cell_names() if self._notebook is not None else None
-            hooks = {kind: hook_of(self._compile(hook, key), names) for kind, hook in given_hooks.items()}
-            self._define(ws_definition(key, WsHandler(self._compile(fn, key), hooks, swap)))
+            hooks = {kind: hook_of(self._compile(key, hook), names) for kind, hook in given_hooks.items()}
+            self._define(ws_definition(key, WsHandler(self._compile(key, fn), hooks, swap)))
             _mark_routed(fn, path)
             return fn
 
@@ -169,7 +169,7 @@ class App:
             own_name = getattr(fn, "__name__", type(fn).__name__)
             at = path or ("/" if own_name == "index" else f"/{own_name}")
             chosen = methods or ((own_name,) if own_name in METHODS else ("get", "post"))
-            bound = self._compile(fn, Key("GET", at))
+            bound = self._compile(Key("GET", at), fn)
             handler = HttpHandler(bound, name or own_name, include_in_schema)
             for method in (chosen,) if isinstance(chosen, str) else chosen:
                 self._define(Definition(Key(method.upper(), at), handler, fingerprint(fn), source=source_of(fn)))
@@ -272,7 +272,7 @@ class App:
         run = self._run()
         self._publish_modules()
         if run is not None:
-            definitions, options = self._staged(run).take(self.table, self._compile_hook)
+            definitions, options = self._staged(run).take(self.table, self._compile)
             self._publish(definitions, options=options)
 
     # -- running
@@ -463,14 +463,14 @@ class App:
         """The `before` functions with the paths that each skips."""
         made_of, bound = self._befores
         if made_of is not self.options.before:
-            bound = [(self._compile(ware.f, Key("GET", "/")), ware.skip) for ware in _beforewares(self.options)]
+            bound = [(self._compile(Key("GET", "/"), ware.f), ware.skip) for ware in _beforewares(self.options)]
             self._befores = (self.options.before, bound)
         return bound
 
     def hook(self, key: Key, name: str) -> Bound | None:
         """The `conn` or `disconn` function of *key*, as it is now; of its last version where it is retired."""
         if self._notebook is None:  # no cells, whose end would take up a function that was defined anew
-            definitions, _ = Staged().take(self.table, self._compile_hook)
+            definitions, _ = Staged().take(self.table, self._compile)
             self._publish(definitions)
         entry = self.table.get(key)
         hook = entry.definition.target.hooks.get(name) if entry is not None else None
@@ -533,7 +533,7 @@ class App:
         if not succeeded or staged is None:
             return
         try:
-            definitions, options = staged.take(self.table, self._compile_hook)
+            definitions, options = staged.take(self.table, self._compile)
         except DefinitionError as exc:
             # Only a hook that was defined anew can be refused so late, when the cell cannot fail any more.
             print(f"DefinitionError: {exc}\nNothing of this cell is live; what was, stays.", file=sys.stderr)
@@ -641,21 +641,17 @@ class App:
             connection.look_again()
 
     def _is_gone(self, key: Key) -> bool:
-        entry = self.table.get(key)
-        return entry is None or entry.retired
+        return self.table.get_live(key) is None
 
     # -- inside
 
-    def _compile(self, fn: Callable[..., Any], key: Key) -> Bound:
+    def _compile(self, key: Key, fn: Callable[..., Any]) -> Bound:
         return compile_handler(
             fn,
             path_params=path_parameters(key.path),
             types_by_name={App: "app", **INJECTED},
             refused={} if key.method == WEBSOCKET else _NO_WEBSOCKET,
         )
-
-    def _compile_hook(self, key: Key, fn: Callable[..., Any]) -> Bound:
-        return self._compile(fn, key)
 
     def _start(self) -> None:
         with self._start_lock:  # not the table's: what starts may define, from the server's thread

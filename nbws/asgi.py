@@ -39,7 +39,7 @@ from nbws.options import Options
 from nbws.page import STATIC, notice
 from nbws.responses import respond
 from nbws.security import Policy
-from nbws.tasks import TASK, Tasks
+from nbws.tasks import Tasks
 from nbws.urls import query_of
 
 __all__ = ["INJECTED", "AsgiApp", "Beforeware", "Threads"]
@@ -127,8 +127,7 @@ class AsgiApp:
         if looked_at is table and made_of[0] is options:
             return stack
         added = tuple(entry.definition.target for _, entry in table.live("MIDDLEWARE"))
-        handlers = dict(options.exception_handlers)
-        handlers.update(entry.definition.target for _, entry in table.live("EXCEPTION"))
+        handlers = _exception_handlers(self._desk)
         makes = (options, added, tuple(handlers.items()))
         if made_of != makes:
             stack = self._new_stack(options, added, handlers)
@@ -169,7 +168,7 @@ class AsgiApp:
     def _routes(self, table: HandlerTable) -> Iterable[BaseRoute]:
         yield Mount(STATIC, StaticFiles(directory=Path(__file__).parent / "static"), name="nbws-static")
         yield Route(_FEED_PATH, self._feed)
-        routes = [_Placed(key.path, self._endpoint(key, entry)) for key, entry in table.live() if _is_route(key)]
+        routes = [_Placed(key.path, self._endpoint(key, entry)) for key, entry in table.live() if key.is_route]
         # In a notebook the order of definition is the order in which cells happened to run, so what is more
         # specific goes first, whatever came first.
         yield from (placed.route for placed in sorted(routes, key=lambda placed: placed.rank))
@@ -361,8 +360,7 @@ class _HttpEndpoint:
 
     def _is_handled(self, exc: BaseException) -> bool:
         """Whether the author has a handler of their own for *exc*."""
-        added = {entry.definition.target[0] for _, entry in self._desk.table.live("EXCEPTION")}
-        handled = {*added, *self._desk.options.exception_handlers}
+        handled = _exception_handlers(self._desk)
         return 500 in handled or any(kind in handled for kind in type(exc).__mro__)
 
 
@@ -391,8 +389,10 @@ async def _read_fields(request: Request) -> Fields:
     return Fields(fields, headers, b"")
 
 
-def _is_route(key: Key) -> bool:
-    return key.method not in ("MIDDLEWARE", "EXCEPTION", "STARTUP", "SHUTDOWN", TASK)
+def _exception_handlers(desk: AppDesk) -> dict[Any, Callable[..., Any]]:
+    """The author's handlers of errors, those that were added over those of the options."""
+    added = (entry.definition.target for _, entry in desk.table.live("EXCEPTION"))
+    return {**desk.options.exception_handlers, **dict(added)}
 
 
 def _error_page(status: int, incident: str) -> Response:

@@ -151,7 +151,7 @@ def _source(
     if name in path_params:
         return _from_path(handler, name, annotation, convert), False, False
     if is_model(plain):
-        return _from_all_fields(handler, parameter, annotation, convert), True, False
+        return _from_all_fields(handler, parameter, annotation, plain), True, False
     return _from_fields(handler, parameter, annotation, convert), True, False
 
 
@@ -205,9 +205,8 @@ def _without_none(annotation: Any) -> Any:
     return annotation
 
 
-def _from_all_fields(handler: str, parameter: inspect.Parameter, annotation: Any, convert: Converter) -> Source:
+def _from_all_fields(handler: str, parameter: inspect.Parameter, annotation: Any, model: Any) -> Source:
     name, default = parameter.name, parameter.default
-    model = _without_none(annotation)
     convert, names = converter(model), model_fields(model)
     absent = default if default is not parameter.empty else None if model is not annotation else MISSING
 
@@ -283,11 +282,7 @@ def binary_refused(handler: str, size: int) -> MessageError:
 
 
 def _hints(fn: Callable[..., Any], name: str) -> dict[str, Any]:
-    target: Any = fn
-    while isinstance(target, functools.partial):
-        target = target.func
-    if not inspect.isroutine(target) and not isinstance(target, type):
-        target = type(target).__call__
+    target = _code_of(fn)
     try:
         return typing.get_type_hints(inspect.unwrap(target), include_extras=True)
     except NameError as exc:
@@ -297,11 +292,7 @@ def _hints(fn: Callable[..., Any], name: str) -> dict[str, Any]:
 
 
 def _kind(fn: Callable[..., Any]) -> Kind:
-    target: Any = fn
-    while isinstance(target, functools.partial):
-        target = target.func
-    if not inspect.isroutine(target) and not isinstance(target, type):
-        target = type(target).__call__
+    target = _code_of(fn)
     if inspect.isasyncgenfunction(target):
         return Kind.ASYNC_GENERATOR
     if inspect.iscoroutinefunction(target):
@@ -310,7 +301,17 @@ def _kind(fn: Callable[..., Any]) -> Kind:
 
 
 def _name(fn: Any) -> str:
-    target = fn
-    while isinstance(target, functools.partial):
-        target = target.func
+    target = _unpartial(fn)
     return getattr(target, "__name__", None) or type(target).__name__
+
+
+def _unpartial(fn: Any) -> Any:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return fn
+
+
+def _code_of(fn: Any) -> Any:
+    """The function that runs when *fn* is called, be it a partial or an object with `__call__`."""
+    target = _unpartial(fn)
+    return target if inspect.isroutine(target) or isinstance(target, type) else type(target).__call__

@@ -159,7 +159,8 @@ class Worker:
         entry = await self._entry()
         if entry is None:
             return  # parked until the connection closed
-        await self._migrate(entry)
+        if entry.current is not self._seen:
+            await self._migrate(entry)
         handler: WsHandler = entry.definition.target
         bound, version = handler.message, entry.current
         version.messages += 1
@@ -200,8 +201,8 @@ class Worker:
         asyncio.run_coroutine_threadsafe(self._inbox.put(frame), self._loop)
 
     async def _look_for_new_version(self) -> None:
-        entry = self._desk.table.get(self._connection.key)
-        if entry is not None and not entry.retired:
+        entry = self._desk.table.get_live(self._connection.key)
+        if entry is not None:
             await self._migrate(entry)
 
     async def _migrate(self, entry: Entry) -> None:
@@ -231,8 +232,8 @@ class Worker:
     async def _entry(self) -> Entry | None:
         """What handles the next message. Waits while the endpoint is retired; None when that ends the connection."""
         while True:
-            entry = self._desk.table.get(self._connection.key)
-            if entry is not None and not entry.retired:
+            entry = self._desk.table.get_live(self._connection.key)
+            if entry is not None:
                 return entry
             if self._ends or not self._connection.is_open:
                 return None

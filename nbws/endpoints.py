@@ -13,8 +13,6 @@ from nbws.html import ft, to_xml
 
 __all__ = ["Endpoint", "Endpoints", "Live"]
 
-_NOT_ROUTES = frozenset(("MIDDLEWARE", "EXCEPTION", "STARTUP", "SHUTDOWN", "TASK"))
-
 
 class Live(Protocol):
     """What an endpoint shows, and whom it asks to change something."""
@@ -109,8 +107,7 @@ class Endpoint:
     @property
     def is_retired(self) -> bool:
         """Whether no code defines it any more. Its number goes on when it comes back."""
-        entry = self._live.table.get(self._key)
-        return entry is None or entry.retired
+        return self._live.table.get_live(self._key) is None
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -132,7 +129,7 @@ class Endpoints(Mapping[str, Endpoint]):
 
     def _keys(self) -> dict[str, Key]:
         found: dict[str, Key] = {}
-        routes = [key for key, _ in self._live.table.live() if key.method not in _NOT_ROUTES]
+        routes = [key for key, _ in self._live.table.live() if key.is_route]
         for key in sorted(routes, key=lambda key: {WEBSOCKET: 0, "GET": 1}.get(key.method, 2)):
             found[str(key) if key.path in found else key.path] = key
         return found
@@ -142,8 +139,7 @@ class Endpoints(Mapping[str, Endpoint]):
         if key is None:
             method, _, path = name.partition(" ")
             key = Key(method, path)
-            entry = self._live.table.get(key)
-            if entry is None or entry.retired:
+            if self._live.table.get_live(key) is None:
                 raise KeyError(f"{name!r} is no endpoint; there is {', '.join(self._keys()) or 'none yet'}")
         return Endpoint(key, self._live)
 

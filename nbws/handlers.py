@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 WEBSOCKET = "WS"
+_NOT_ROUTED = frozenset(("MIDDLEWARE", "EXCEPTION", "STARTUP", "SHUTDOWN", "TASK"))
 VERSIONS_KEPT = 50  #: of one endpoint; more only while calls still run on them
 
 
@@ -37,6 +38,11 @@ class Key(NamedTuple):
 
     method: str
     path: str
+
+    @property
+    def is_route(self) -> bool:
+        """Whether requests or websockets are routed to it."""
+        return self.method not in _NOT_ROUTED
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -164,6 +170,11 @@ class HandlerTable:
     def get(self, key: Key) -> Entry | None:
         """The entry of *key*, retired or not."""
         return self._entries.get(key)
+
+    def get_live(self, key: Key) -> Entry | None:
+        """The entry of *key*, unless it is retired."""
+        entry = self._entries.get(key)
+        return None if entry is None or entry.retired else entry
 
     def __iter__(self) -> Iterator[tuple[Key, Entry]]:
         return iter(self._entries.items())

@@ -21,6 +21,7 @@ surreal htmx htmx4 canonical nb_hdrs key_fname sess_cls sess_path sess_domain pi
 reload_interval max_part_size routes after
 """.split()
 )
+_SEQUENCES = ("exts", "before", "middleware", "on_startup", "on_shutdown", "allowed_hosts", "allowed_origins")
 _OTHER_NAMES = {"sess_https_only": "https_only"}
 _NONE_IS_A_VALUE = frozenset(("port", "token", "secret_key", "max_age", "body_wrap", "lifespan"))
 
@@ -73,9 +74,7 @@ class Options:
         return cls(**chosen)
 
     def __post_init__(self) -> None:
-        for name in ("exts", "before", "middleware", "on_startup", "on_shutdown"):
-            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
-        for name in ("allowed_hosts", "allowed_origins"):
+        for name in _SEQUENCES:
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         object.__setattr__(self, "allowed_hosts", tuple(re.sub(r":\d+$", "", h).lower() for h in self.allowed_hosts))
         if not isinstance(self.limits, Limits):

@@ -84,8 +84,8 @@ class Tasks:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            now = self._table().get(key)
-            if now is None or now.retired or now.current is not entry.current:
+            now = self._table().get_live(key)
+            if now is None or now.current is not entry.current:
                 return
             await self._call(key, now)
             # Ticks that a slow call has missed are left out: they would come in one burst.
