@@ -432,6 +432,11 @@ class App:
         return self._notebook is not None and self._notebook.session_key is not None
 
     @property
+    def in_development(self) -> bool:
+        """Whether its author works on it: pages listen to the feed, and change in place when their code does."""
+        return self.in_notebook
+
+    @property
     def secret_key(self) -> str:
         """What signs sessions."""
         if self.options.secret_key is not None:
@@ -529,6 +534,7 @@ class App:
 
     def cell_ends(self, run: CellRun, succeeded: bool) -> None:
         staged: Staged | None = run.memory.pop(id(self), None)
+        self.feed.changed()  # a helper that was defined anew is in no table
         self._publish_modules(run.modules_that_failed)
         if not succeeded or staged is None:
             return

@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import re
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,23 +21,25 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
-from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
+from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from nbws.binding import Bound, Call
 from nbws.connection import Connection, Membership
 from nbws.dispatch import Desk, HandlerError, Worker, run_handler
 from nbws.errors import MessageError
-from nbws.feed import Feed
+from nbws.feed import Event, Feed
 from nbws.gate import Gate
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
 from nbws.messages import NOTHING
 from nbws.messages import Message as Fields
 from nbws.options import Options
 from nbws.page import STATIC, notice
-from nbws.responses import respond
+from nbws.pages import OpenPage, Pages, Served
+from nbws.reading import reach
+from nbws.responses import PageResponse, respond
 from nbws.security import Policy
 from nbws.tasks import Tasks
 from nbws.urls import query_of
@@ -49,6 +51,7 @@ INJECTED: dict[type, str] = {Connection: "ws", WebSocket: "ws", Request: "reques
 
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _FEED_PATH = "/_nbws/feed"
+_RENDERED = "nbws.rendered"  #: in a scope: the list that takes the page, in place of a client
 
 
 class Beforeware:
@@ -91,6 +94,8 @@ class AppDesk(Desk, Protocol):
     @property
     def in_notebook(self) -> bool: ...
     @property
+    def in_development(self) -> bool: ...
+    @property
     def startup_table(self) -> HandlerTable: ...
     def policy(self, port: int) -> Policy: ...
     def bound_before(self) -> Iterable[tuple[Bound, tuple[str, ...]]]: ...
@@ -107,6 +112,7 @@ class AsgiApp:
         self._routed: tuple[HandlerTable | None, Router] = (None, Router())
         self._stacked: tuple[Any, Any, ASGIApp] = (None, None, self._route)
         self._gate = Gate(self._pass, desk.policy, desk.in_notebook)
+        self._pages = Pages()
         self.startup_error: BaseException | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,18 +189,76 @@ class AsgiApp:
         handler: HttpHandler = target
         return Route(
             key.path,
-            _HttpEndpoint(self._desk, key, entry, handler.bound),
+            _HttpEndpoint(self._desk, self._pages, key, entry, handler.bound),
             methods=[key.method],
             name=handler.name,
             include_in_schema=handler.include_in_schema,
         )
 
+    # -- development
+
     async def _feed(self, request: Request) -> Response:
-        if not self._desk.in_notebook:
+        if not self._desk.in_development:
             raise HTTPException(404)
+        page = self._open_page(request)
+
+        async def change() -> Event | None:
+            found = await page.change() if page is not None else None
+            if found is None:
+                return None
+            before, now = found
+            old = before.html if before is not None else None
+            return Event("page", {"old": old, "new": now.html, "digest": now.digest}, now.digest)
+
         return StreamingResponse(
-            self._desk.feed.events(), media_type="text/event-stream", headers={"cache-control": "no-store"}
+            self._desk.feed.events(change), media_type="text/event-stream", headers={"cache-control": "no-store"}
         )
+
+    def _open_page(self, request: Request) -> OpenPage | None:
+        """The page that asks for the feed. A browser that comes back after a cut names the page that it had last."""
+        digest = request.headers.get("last-event-id") or request.query_params.get("page")
+        at = request.query_params.get("at", "")
+        if not digest or not at.startswith("/"):
+            return None
+        path, _, query = at.partition("?")
+        scope = {
+            **{
+                name: request.scope[name]
+                for name in ("type", "asgi", "http_version", "server", "client", "scheme", "app")
+            },
+            "headers": [(n, v) for n, v in request.scope["headers"] if n in (b"host", b"cookie", b"user-agent")],
+            "method": "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": request.scope.get("root_path", ""),
+            "query_string": query.encode(),
+        }
+        return OpenPage(self._pages.get(digest), lambda: self._made_by(scope), lambda: self._render(scope))
+
+    def _made_by(self, scope: Scope) -> Hashable:
+        """What a request of *scope* is answered by; None where no handler of the author's does."""
+        for route in self.router.routes:
+            match, _ = route.matches(scope)
+            if match is Match.FULL:
+                endpoint = getattr(route, "endpoint", None)
+                return endpoint.made_by() if isinstance(endpoint, _HttpEndpoint) else None
+        return None
+
+    async def _render(self, scope: Scope) -> Served | None:
+        """The page that a request of *scope* gives now, through the author's middleware and all."""
+        rendered: list[Served] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            pass
+
+        try:
+            await self._stack()({**scope, _RENDERED: rendered}, receive, send)
+        except Exception:  # reported already, by the endpoint
+            return None
+        return rendered[-1] if rendered else None
 
     # -- startup and shutdown
 
@@ -298,17 +362,24 @@ class _WsEndpoint:
 class _HttpEndpoint:
     """Answers the requests of one key."""
 
-    def __init__(self, desk: AppDesk, key: Key, entry: Entry, bound: Bound) -> None:
-        self._desk, self._key, self._entry, self._bound = desk, key, entry, bound
+    def __init__(self, desk: AppDesk, pages: Pages, key: Key, entry: Entry, bound: Bound) -> None:
+        self._desk, self._pages, self._key, self._entry, self._bound = desk, pages, key, entry, bound
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         version = self._entry.current
-        version.messages += 1
+        version.messages += 0 if _RENDERED in scope else 1
         version.running += 1
         try:
             await self._serve(Request(scope, receive, send), scope, receive, send)
         finally:
             version.running -= 1
+
+    def made_by(self) -> Hashable:
+        """Another value once something that the answers are made by was defined anew."""
+        options = self._desk.options
+        functions = [ware.fn for ware, _ in self._desk.bound_before()]
+        functions += [options.body_wrap] if options.body_wrap is not None else []
+        return (options, reach(self._bound.fn, *functions))
 
     async def _serve(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -320,6 +391,14 @@ class _HttpEndpoint:
             if self._is_handled(exc):
                 raise
             response = _error_page(400 if isinstance(exc, MessageError) else 500, error.incident)
+        page = response.document if isinstance(response, PageResponse) else None
+        if page is not None and page.digest is not None:
+            # Looked at now, and not before: a page may count its visitors.
+            served = Served(page.digest, str(page), self.made_by())
+            self._pages.remember(served)
+            scope.get(_RENDERED, []).append(served)
+        if _RENDERED in scope:
+            response = Response(status_code=response.status_code)  # what was asked for is in the list
         try:
             await response(scope, receive, send)
         except ClientDisconnect:

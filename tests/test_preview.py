@@ -79,6 +79,34 @@ def test_half_a_message_survives_the_swap_and_goes_to_the_new_handler_on_the_sam
     assert (sockets.opened, sockets.closed) == (1, 0)
 
 
+def test_the_page_changes_under_the_caret_and_the_websocket_is_the_same(chat: Notebook) -> None:
+    sockets = Sockets(chat.page)
+    run(chat, PREVIEW)
+    frame = preview(chat)
+    say(frame, "a line")
+    expect(frame.locator("#lines li").last).to_have_text("a line")
+    frame.click("#text")
+    chat.page.keyboard.type("helworld")
+    for _ in "world":
+        chat.page.keyboard.press("ArrowLeft")
+    frame.evaluate("window.morphs = 0; document.addEventListener('nbws:morph', () => morphs++)")
+    chat.set_source(PAGE, chat.source(PAGE).replace('Titled("Chat",', 'Titled("Chat, changed",'))
+    chat.set_source(PAGE, chat.source(PAGE).replace("lines = [", "lines = lines or ["))
+    run(chat, PAGE)
+    expect(frame.locator("h1")).to_have_text("Chat, changed")
+    expect(frame.locator("#text")).to_be_focused()
+    assert frame.evaluate("document.querySelector('#text').selectionStart") == 3
+    chat.page.keyboard.type("lo ")
+    expect(frame.locator("#text")).to_have_value("hello world")
+    expect(frame.locator("#lines li").last).to_have_text("a line")
+    run(chat, LOOK)
+    chat.page.keyboard.press("Enter")
+    say(frame, "another")
+    expect(frame.locator("#lines li").last).to_have_text("another")
+    assert frame.evaluate("morphs") == 1
+    assert (sockets.opened, sockets.closed) == (1, 0)
+
+
 def test_the_notebook_is_left_in_peace_by_somebody_who_works_in_it(chat: Notebook) -> None:
     run(chat, PREVIEW)
     frame = preview(chat)

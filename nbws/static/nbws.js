@@ -1,5 +1,6 @@
-/* The page's own script. In every page: it takes credentials out of the address bar, before htmx reads it. In a
-   preview: it tells the notebook how high the page is, how its websockets are and which versions are live. */
+/* The page's own script. In every page: it takes credentials out of the address bar, before htmx reads it. While its
+   author works on it: it changes the page in place when its code does. In a preview: it tells the notebook how high the
+   page is, how its websockets are and which versions are live. */
 (() => {
   "use strict";
   const own = document.currentScript;
@@ -23,6 +24,7 @@
   /* -- the state of the page's websockets, for the line over the preview */
   const sockets = new Map();  // element -> {path, state}
   const note = (state) => (event) => {
+    if (state === "connecting" && window.htmx && window.htmx.createWebSocket.isNone) return;
     const wrapper = event.detail && event.detail.event;
     const target = wrapper && wrapper.target;
     const known = sockets.get(event.target) || {};
@@ -50,7 +52,7 @@
     if (event.source !== window.parent || window.parent === window || !event.data || event.data.nbws !== "frame") return;
     const first = !notebook;
     notebook = event.origin;
-    if (first) { listen(); keepFocus(); }
+    if (first) { measure(); keepFocus(); }
     if (event.data.focus) refocus();
     document.documentElement.dataset.theme = event.data.dark ? "dark" : "light";
     tell();
@@ -98,14 +100,30 @@
     if (field && field.isConnected && !focused()) field.focus({ preventScroll: true });
   }
 
+  function measure() {
+    const watched = new ResizeObserver(tell);
+    watched.observe(document.documentElement);
+    whenReady(() => { watched.observe(document.body); tell(); });
+    window.addEventListener("load", tell);
+    window.addEventListener("resize", tell);
+  }
+
+  function whenReady(act) {
+    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", act);
+    else act();
+  }
+
+  /* -- while its author works on it: what is live, and the page as its code makes it now */
   function listen() {
     let stream = null;
     const open = () => {
       if (stream && stream.readyState !== EventSource.CLOSED) return;
       ended = false;
-      stream = new EventSource(root + "/_nbws/feed");
+      const at = location.pathname.slice(root.length) + location.search;
+      stream = new EventSource(`${root}/_nbws/feed?page=${own.dataset.page}&at=${encodeURIComponent(at)}`);
       stream.onmessage = (event) => { live = JSON.parse(event.data); lost = false; tell(); };
       stream.onerror = () => { lost = true; tell(); };
+      stream.addEventListener("page", (event) => change(JSON.parse(event.data)));
       // Another preview took the place of this one; it gets it back when the author comes near.
       stream.addEventListener("end", () => { ended = true; stream.close(); });
     };
@@ -114,13 +132,37 @@
     document.addEventListener("pointerover", open);
     document.addEventListener("focusin", open);
     window.addEventListener("pagehide", () => stream.close());
-    const watched = new ResizeObserver(tell);
-    watched.observe(document.documentElement);
-    const whenReady = () => { watched.observe(document.body); tell(); };
-    if (document.body) whenReady(); else document.addEventListener("DOMContentLoaded", whenReady);
-    window.addEventListener("load", tell);
-    window.addEventListener("resize", tell);
+    window.addEventListener("pageshow", (event) => { if (event.persisted) open(); });
   }
 
+  let read = null;  // the elements that the page consisted of when it had been read
+  let changing = Promise.resolve();
+  function change(said) {
+    changing = changing.then(async () => {
+      if (!read) await new Promise(whenReady);
+      for (const file of window.nbwsMorph ? [] : ["idiomorph.min.js", "morph.js"]) await load(file);
+      own.dataset.page = said.digest;
+      window.nbwsMorph(said, read);
+      for (const element of sockets.keys()) if (!element.isConnected) leave(element);
+      tell();
+    }).catch((error) => console.error("nbws: the page could not be changed in place; reload it", error));
+  }
+  const load = (file) => new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = `${root}/_nbws/static/${file}`;
+    script.onerror = reject;
+    script.onload = () => { script.remove(); resolve(); };
+    document.head.append(script);
+  });
+  function leave(element) {
+    const data = element["htmx-internal-data"];
+    if (data && data.webSocket) data.webSocket.close();
+    sockets.delete(element);
+  }
+
+  if (own.dataset.page) {
+    whenReady(() => { read = [...document.body.querySelectorAll("*")]; });
+    listen();
+  }
   if (window.parent !== window) window.parent.postMessage({ nbws: "hello" }, "*");
 })();
