@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
 from nbws.binding import RESERVED, Bound, Kind, compile_handler
 from nbws.connection import CloseCode, Connection, Membership, Sent, offer_all
-from nbws.dispatch import HandlerError
+from nbws.dispatch import HandlerError, replay
 from nbws.endpoints import Endpoints
 from nbws.errors import DefinitionError, NbwsError
 from nbws.feed import Feed
@@ -26,8 +26,11 @@ from nbws.fingerprint import fingerprint, source_of
 from nbws.handlers import WEBSOCKET, Change, Definition, HandlerTable, HttpHandler, Key, Owner, WsHandler, changes
 from nbws.html import fragment
 from nbws.identity import Identity, identity_of_new_app, is_importing, known_app, remember, this_notebook
+from nbws.interrupts import held_back
 from nbws.limits import Limits
 from nbws.options import Options
+from nbws.reading import reads_of
+from nbws.recording import Replay
 from nbws.reporting import Reporter
 from nbws.security import Policy, derive_token, new_ticket
 from nbws.staging import Staged, check_swap_hook, hook_of, ws_definition
@@ -47,6 +50,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
 
+_RECORDED = 20  #: messages of a connection, in development
+_GONE_KEPT = 8  #: connections that have gone, with what they said
+_REPLAY_SECONDS = 60.0
+
 _log = logging.getLogger("nbws")
 _ticket = new_ticket()  # dies with the process
 _numbers = itertools.count()
@@ -63,6 +70,9 @@ class App:
     *host*, *port*: where it listens; a *port* of None is derived from the kernel (5001 in a script), and the next
     one is taken where that is taken. *token*: the credential that clients need; None asks for one in a notebook
     alone, True makes one. *allowed_hosts*, *allowed_origins*: who may ask beside loopback. *limits*: see `Limits`.
+    *auto_rollback*: a new version that fails so many times in a row gives way to the last one that worked; None leaves
+    it. *record*: how many messages each connection keeps for `replay`; None keeps 20 in development and none
+    otherwise, False none. *redact*: names of fields whose values are kept and shown nowhere.
     *before* holds functions, or `Beforeware`s, that run before HTTP handlers; *middleware* Starlette's; *debug*
     shows tracebacks of HTTP handlers to clients.
     """
@@ -100,6 +110,7 @@ class App:
         self._lock = threading.RLock()
         self._start_lock = threading.RLock()
         self._connections: dict[str, Connection] = {}
+        self._recorded_gone: deque[Connection] = deque(maxlen=_GONE_KEPT)
         self._number = next(_numbers)
         self._notebook = this_notebook()
         self._asgi = AsgiApp(self)
@@ -172,7 +183,8 @@ class App:
             bound = self._compile(Key("GET", at), fn)
             handler = HttpHandler(bound, name or own_name, include_in_schema)
             for method in (chosen,) if isinstance(chosen, str) else chosen:
-                self._define(Definition(Key(method.upper(), at), handler, fingerprint(fn), source=source_of(fn)))
+                key = Key(method.upper(), at)
+                self._define(Definition(key, handler, fingerprint(fn), source=source_of(fn), reads=reads_of(fn)))
             _mark_routed(fn, at)
             return fn
 
@@ -270,10 +282,11 @@ class App:
     def publish(self) -> None:
         """Make what this cell has defined so far live now, before the cell has ended. Retires nothing yet."""
         run = self._run()
-        self._publish_modules()
-        if run is not None:
-            definitions, options = self._staged(run).take(self.table, self._compile)
-            self._publish(definitions, options=options)
+        with held_back():
+            self._publish_modules()
+            if run is not None:
+                definitions, options = self._staged(run).take(self.table, self._compile)
+                self._publish(definitions, options=options)
 
     # -- running
 
@@ -492,6 +505,18 @@ class App:
 
     def forget(self, connection: Connection) -> None:
         self._connections.pop(connection.id, None)
+        if connection.recorded:
+            self._recorded_gone.append(connection)
+
+    @property
+    def recorded_messages(self) -> int:
+        """How many of its last messages a connection keeps."""
+        chosen = self.options.record
+        return chosen if chosen is not None else _RECORDED if self.in_development else 0
+
+    @property
+    def redacted(self) -> Collection[str]:
+        return self.options.redact
 
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         return await self._threads.run(function)
@@ -501,11 +526,32 @@ class App:
         self._reporter.report(error)
         if retry is not None:
             self._retries[error.key] = retry
+        self._give_way(error)
         self.feed.changed()
 
     def on_problem(self, connection: Connection, problem: str) -> None:
         """Warn the author, once, of something that the browser will not show."""
         self._reporter.warn(connection.key, problem)
+
+    def _give_way(self, error: HandlerError) -> None:
+        """Roll back from the version that failed, where it is new and fails too often; and say so."""
+        limit, entry = self.options.auto_rollback, self.table.get_live(error.key)
+        if limit is None or entry is None or entry.version != error.version:
+            return
+        failed = entry.current
+        if failed.failing < limit or failed.worked >= limit:
+            return
+        worked = [v for v in entry.history if v.code_of != failed.code_of and v.worked > 0]
+        if worked:
+            last = worked[-1]
+            self.roll_back(error.key, last.number)
+            now = self.table.get(error.key)
+            assert now is not None
+            self._reporter.notify(
+                error.key,
+                f"v{failed.number} of {error.key} failed {failed.failing} times in a row, so the code of "
+                f"v{last.code_of}, the last that worked, is live again as v{now.version}",
+            )
 
     def roll_back(self, key: Key, number: int) -> None:
         """See `Endpoint.rollback`."""
@@ -524,6 +570,22 @@ class App:
             raise LookupError(f"no message to {key} has failed, so there is none to run again")
         self._retries[key]()
 
+    def replay(self, key: Key, count: int) -> Replay:
+        """See `Endpoint.replay`."""
+        entry = self.table.get_live(key)
+        if entry is None:
+            raise LookupError(f"{key} is retired, so no version of it can run messages again")
+        connections = [c for c in (*self._recorded_gone, *self.connections) if c.key == key]
+        recorded = sorted(((r.number, c, r) for c in connections for r in c.recorded), key=lambda each: each[0])
+        if count < 1 or not recorded:
+            record = "" if self.recorded_messages else "; App(record=20) keeps the last 20 of each connection"
+            raise LookupError(f"no message to {key} has been recorded{record}")
+
+        async def run_again() -> Replay:
+            return Replay([await replay(self, connection, each, entry) for _, connection, each in recorded[-count:]])
+
+        return recorded[-1][1].wait_for(run_again(), _REPLAY_SECONDS)
+
     # -- cells
 
     def cell_begins(self, run: CellRun) -> None:
@@ -533,6 +595,10 @@ class App:
                 self._parents[key] = self._notebook.parent()
 
     def cell_ends(self, run: CellRun, succeeded: bool) -> None:
+        with held_back(forgotten=True):  # the cell has ended, so there is nothing to interrupt
+            self._end_cell(run, succeeded)
+
+    def _end_cell(self, run: CellRun, succeeded: bool) -> None:
         staged: Staged | None = run.memory.pop(id(self), None)
         self.feed.changed()  # a helper that was defined anew is in no table
         self._publish_modules(run.modules_that_failed)
@@ -623,19 +689,21 @@ class App:
             print("The app has started already; app.stop() and app.start() run its new startup functions.")
 
     def _point_at(self, next_table: Callable[[HandlerTable], HandlerTable], options: Options | None = None) -> None:
-        """Make the next table the one that is live. The one place where that changes."""
-        with self._lock:
+        """Make the next table the one that is live, and tell all who wait for it. The one place where that changes."""
+        with held_back(), self._lock:
             old = self.table
             self.table = new = next_table(old)
             if options is not None:
                 self.options = options
-        for change in changes(old, new):
-            if change.key.method == WEBSOCKET and (change.before is None or change.after is None or change.migrates):
-                for connection in self.connections:
-                    if connection.key == change.key:
-                        self._tell_of(change, connection)
-        self.tasks.look_again()
-        self.feed.changed()
+            for change in changes(old, new):
+                if change.key.method == WEBSOCKET and (
+                    change.before is None or change.after is None or change.migrates
+                ):
+                    for connection in self.connections:
+                        if connection.key == change.key:
+                            self._tell_of(change, connection)
+            self.tasks.look_again()
+            self.feed.changed()
 
     def _tell_of(self, change: Change, connection: Connection) -> None:
         if change.after is None:
@@ -730,7 +798,13 @@ class App:
         ]
         latest = list(self.errors)[-3:]
         errors = [{"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback} for e in latest]
-        return {"endpoints": versions, "errors": errors, "error_count": self._reporter.count}
+        notices = [{"id": notice.id, "text": notice.text} for notice in self._reporter.notices]
+        return {
+            "endpoints": versions,
+            "errors": errors,
+            "error_count": self._reporter.count,
+            "notices": notices,
+        }
 
     def _tell(self, key: Key, text: str, level: int) -> None:
         if self._notebook is None:

@@ -382,12 +382,13 @@ class _HttpEndpoint:
         return (options, reach(self._bound.fn, *functions))
 
     async def _serve(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        failed = False
         try:
             response = await self._answer(request)
         except (HTTPException, asyncio.CancelledError):
             raise
         except BaseException as exc:  # SystemExit in a handler must not end the server
-            error = self._report(exc, request)
+            error, failed = self._report(exc, request), True
             if self._is_handled(exc):
                 raise
             response = _error_page(400 if isinstance(exc, MessageError) else 500, error.incident)
@@ -401,6 +402,8 @@ class _HttpEndpoint:
             response = Response(status_code=response.status_code)  # what was asked for is in the list
         try:
             await response(scope, receive, send)
+            if not failed:
+                self._entry.current.has_worked()
         except ClientDisconnect:
             raise
         except Exception as exc:  # a stream or a background task; what was sent cannot be taken back
@@ -416,7 +419,7 @@ class _HttpEndpoint:
             connection=None,
             message=f"{request.method} {request.url.path}",
         )
-        self._entry.current.errors += 1
+        self._entry.current.has_failed(is_clients=isinstance(exc, MessageError))
         self._desk.report(error)
         return error
 

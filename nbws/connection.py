@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import json
 import secrets
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
-from nbws.handlers import Key
+from nbws.errors import NbwsError
+from nbws.handlers import Key, Version
 from nbws.html import fragment
+from nbws.recording import Recorded, watching
 from nbws.rooms import Rooms
 from nbws.state import State
 
 __all__ = ["ABORT", "CloseCode", "Connection", "Membership", "Sent", "current_connection"]
+
+T = TypeVar("T")
 
 ABORT = "nbws.abort"
 """The ASGI extension that ends the transport at once. A peer that never reads keeps every other way waiting."""
@@ -59,6 +64,16 @@ class Handshake(Protocol):
     def client(self) -> Any: ...
     @property
     def url(self) -> Any: ...
+
+
+class _ShadowHandshake:
+    """The handshake of another connection, with a scope of its own."""
+
+    def __init__(self, handshake: Handshake, scope: Any) -> None:
+        self._handshake, self.scope = handshake, scope
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handshake, name)
 
 
 class Membership:
@@ -125,7 +140,7 @@ class Connection:
         outbox_bytes: int,
         on_problem: Callable[[Connection, str], None],
     ) -> None:
-        self.id = secrets.token_hex(6)
+        self.id: str = secrets.token_hex(6)
         self.key = key
         self.app = app
         self.state = State()
@@ -137,9 +152,12 @@ class Connection:
         self._lock = threading.Lock()
         self._outbox: deque[tuple[str | bytes, int]] = deque()
         self._outbox_limit = outbox_bytes
+        self._recorded: deque[Recorded] | None = None
+        self.pinned: Version | None = None  #: the version that serves it; None is the live one
         self._queued_bytes = 0
         self._close: tuple[int, str] | None = None
         self._gone = False
+        self._is_shadow = False
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._poked = asyncio.Event()
@@ -178,6 +196,9 @@ class Connection:
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> Sent:
         """Close after what is queued has been sent. Callable from any thread; the first call counts."""
+        watch = watching.get()
+        if watch is not None and watch.shadow:
+            return Sent()
         with self._lock:
             is_first, self._close = self._close is None, self._close or (code, reason)
         self._wake(self._filled)
@@ -189,10 +210,15 @@ class Connection:
     def join(self, room: str) -> None:
         """Be in *room*, for `app.broadcast(..., room=room)`. Ends with the connection."""
         if not self._gone:
-            self._membership.change(lambda rooms: rooms.join(room, self))
+            self._change_rooms(lambda rooms: rooms.join(room, self))
 
     def leave(self, room: str) -> None:
-        self._membership.change(lambda rooms: rooms.leave(room, self))
+        self._change_rooms(lambda rooms: rooms.leave(room, self))
+
+    def _change_rooms(self, change: Callable[[Rooms[Connection]], Rooms[Connection]]) -> None:
+        watch = watching.get()
+        if watch is None or not watch.shadow or self._is_shadow:
+            self._membership.change(change)
 
     @property
     def rooms(self) -> frozenset[str]:
@@ -202,6 +228,11 @@ class Connection:
     def is_open(self) -> bool:
         """Whether something sent now can still reach the client."""
         return self._close is None and not self._gone
+
+    @property
+    def recorded(self) -> tuple[Recorded, ...]:
+        """The last messages with what was sent for them, oldest first; () where nothing is recorded."""
+        return tuple(self._recorded or ())
 
     @property
     def session(self) -> Any:
@@ -238,12 +269,16 @@ class Connection:
         return self._handshake.url
 
     def __repr__(self) -> str:
-        return f"<ws {self.id} on {self.key.path}{'' if self.is_open else ', closed'}>"
+        pinned = f", pinned to v{self.pinned.number}" if self.pinned is not None else ""
+        return f"<ws {self.id} on {self.key.path}{pinned}{'' if self.is_open else ', closed'}>"
 
     # -- the outbox
 
     def offer(self, data: str | bytes) -> None:
         """Queue one frame. Callable from any thread. Never waits, never raises: an overflow closes the connection."""
+        watch = watching.get()
+        if watch is not None and watch.takes(self.id, data):
+            return
         if isinstance(data, str) and not data.isascii():
             encoded = data.encode("utf-8", "replace")  # half a surrogate pair is no text that can be sent
             size, data = len(encoded), encoded.decode()
@@ -309,6 +344,43 @@ class Connection:
         finally:
             self._drained.set()
 
+    # -- what was said
+
+    def record(self, recorded: Recorded, kept: int) -> None:
+        """Remember *recorded* among the last *kept* messages."""
+        if self._recorded is None or self._recorded.maxlen != kept:
+            self._recorded = deque(self._recorded or (), kept)
+        self._recorded.append(recorded)
+
+    def shadow(self, state: Any) -> Connection:
+        """A connection that is this one to a handler, with *state*; under a shadow `Watch` it reaches nobody.
+
+        It has the same id, a copy of the session, and is in the same rooms; what it joins and leaves is its own affair.
+        """
+        membership = Membership()
+        membership.rooms = self._membership.rooms
+        scope = {**self.scope, "session": copy.deepcopy(dict(self.session))}
+        found = Connection(
+            self.key,
+            self.app,
+            cast(Handshake, _ShadowHandshake(self._handshake, scope)),
+            membership,
+            outbox_bytes=self._outbox_limit,
+            on_problem=lambda *_: None,
+        )
+        found.id, found.state, found._is_shadow = self.id, state, True
+        for room in self.rooms:
+            found.join(room)
+        return found
+
+    def wait_for(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        """What *work* gives, run on the connection's loop. From any thread but the loop's own, which cannot wait."""
+        if threading.get_ident() == self._thread or self._loop.is_closed():
+            work.close()
+            where = "on the server's own thread" if not self._loop.is_closed() else "after the server has stopped"
+            raise NbwsError(f"this waits for the server, so it cannot be done {where}; call it from a cell or a thread")
+        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, seconds), self._loop).result()
+
     # -- its life
 
     def park(self, seconds: float, is_gone: Callable[[], bool]) -> None:
@@ -335,6 +407,11 @@ class Connection:
             self._poked.set()
 
         self._on_loop(stop)
+
+    def pin(self, version: Version | None) -> None:
+        """Be served by *version* from the next message on; None by the live one. See `Endpoint.pin`."""
+        self.pinned = version
+        self.look_again()
 
     def look_again(self) -> None:
         """Another version may be live. Callable from any thread."""

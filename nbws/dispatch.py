@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,9 +28,11 @@ from nbws.connection import Connection, current_connection
 from nbws.errors import MessageError, NbwsError
 from nbws.handlers import Entry, HandlerTable, Key, Version, WsHandler
 from nbws.limits import Limits
-from nbws.messages import NOTHING, Message, parse, without_headers
+from nbws.messages import NOTHING, Message, parse, redact, without_headers
+from nbws.recording import Recorded, Replayed, Watch, copied, watching
+from nbws.urls import query_of
 
-__all__ = ["Desk", "HandlerError", "Worker", "run_handler"]
+__all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
 _END = object()  # no more frames come
 _LOOK = object()  # another version may be live
@@ -75,6 +77,10 @@ class Desk(Protocol):
     def table(self) -> HandlerTable: ...
     @property
     def limits(self) -> Limits: ...
+    @property
+    def recorded_messages(self) -> int: ...
+    @property
+    def redacted(self) -> Collection[str]: ...
     def hook(self, key: Key, name: str) -> Bound | None: ...
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None: ...
     async def in_thread(self, function: Callable[[], Any]) -> Any: ...
@@ -93,6 +99,7 @@ class Worker:
         self._is_stopped = False
         self._calls = 0  # begun so far
         self._seen: Version | None = None  # the version that the connection's state is of
+        self._copies_state = True
         self._loop = asyncio.get_running_loop()
         connection.on_new_version = self._look
 
@@ -159,27 +166,61 @@ class Worker:
         entry = await self._entry()
         if entry is None:
             return  # parked until the connection closed
-        if entry.current is not self._seen:
-            await self._migrate(entry)
-        handler: WsHandler = entry.definition.target
-        bound, version = handler.message, entry.current
+        version, handler = self._chosen(entry)
+        if version is not self._seen:
+            await self._migrate(version, handler)
+        recorded = self._recorded(frame, version) if self._desk.recorded_messages else None
         version.messages += 1
         version.running += 1
+        token = watching.set(recorded.watch) if recorded is not None else None
         try:
-            if isinstance(frame, str):
-                message = self._parsed(frame, bound)
-            elif bound.takes_binary:
-                message = Message({}, {}, frame)
-            else:
-                raise binary_refused(bound.name, len(frame))
-            await self._call(bound, message, hook=False)
+            await self._run(frame, handler.message)
+            version.has_worked()
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise
-            version.errors += 1
-            self._desk.report(self._error(exc, bound.name, entry, frame), partial(self._retry, frame))
+            if recorded is not None:
+                recorded.error = f"{type(exc).__name__}: {exc}"
+            version.has_failed(is_clients=isinstance(exc, MessageError))
+            self._desk.report(self._error(exc, handler.message.name, version, frame), partial(self._retry, frame))
         finally:
             version.running -= 1
+            if token is not None:
+                watching.reset(token)
+
+    async def _run(self, frame: str | bytes, bound: Bound) -> None:
+        if isinstance(frame, str):
+            message = self._parsed(frame, bound)
+        elif bound.takes_binary:
+            message = Message({}, {}, frame)
+        else:
+            raise binary_refused(bound.name, len(frame))
+        await self._call(bound, message, hook=False)
+
+    def _chosen(self, entry: Entry) -> tuple[Version, WsHandler]:
+        """The version that handles what comes to this connection, and its code."""
+        pinned = self._connection.pinned
+        if pinned is not None and pinned is not entry.current:
+            return pinned, pinned.target
+        return entry.current, entry.definition.target
+
+    def _recorded(self, frame: str | bytes, version: Version) -> Recorded:
+        connection, state = self._connection, None
+        if self._copies_state:
+            state, self._copies_state = copied(connection.state)
+        kept = redact(frame, self._desk.redacted) if isinstance(frame, str) else frame
+        recorded = Recorded(kept, version.number, Watch(connection.id), state)
+        connection.record(recorded, self._desk.recorded_messages)
+        return recorded
+
+    async def rehearse(self, frame: str | bytes, handler: WsHandler) -> str | None:
+        """Handle *frame* and nothing else, on a shadow of a connection. Gives the error, where there is one."""
+        current_connection.set(self._connection)
+        try:
+            await asyncio.wait_for(self._run(frame, handler.message), self._desk.limits.finish_seconds)
+        except Exception as exc:
+            return f"{type(exc).__name__}: {exc}"
+        return None
 
     def _parsed(self, frame: str, bound: Bound) -> Message:
         try:
@@ -203,13 +244,12 @@ class Worker:
     async def _look_for_new_version(self) -> None:
         entry = self._desk.table.get_live(self._connection.key)
         if entry is not None:
-            await self._migrate(entry)
+            await self._migrate(*self._chosen(entry))
 
-    async def _migrate(self, entry: Entry) -> None:
-        """Run the swap hook of the version that took over, where the connection's state is of an older one."""
-        old, new = self._seen, entry.current
-        self._seen = new
-        hook = entry.definition.target.swap
+    async def _migrate(self, new: Version, handler: WsHandler) -> None:
+        """Run the swap hook of the version that took over, where the connection's state is of another one."""
+        old, self._seen = self._seen, new
+        hook = handler.swap
         if hook is None or old is None or old is new:
             return
         connection = self._connection
@@ -227,7 +267,7 @@ class Worker:
                 raise
             new.errors += 1
             name = getattr(hook, "__name__", "swap")
-            self._desk.report(self._error(exc, name, entry, f"(swap from v{old.number} to v{new.number})"))
+            self._desk.report(self._error(exc, name, new, f"(swap from v{old.number} to v{new.number})"))
 
     async def _entry(self) -> Entry | None:
         """What handles the next message. Waits while the endpoint is retired; None when that ends the connection."""
@@ -240,7 +280,12 @@ class Worker:
             await self._connection.poked()
 
     async def _run_hook(self, name: str) -> None:
-        bound = self._desk.hook(self._connection.key, name)
+        pinned = self._connection.pinned
+        if pinned is not None:
+            hook = pinned.target.hooks.get(name)
+            bound = hook.bound if hook is not None else None
+        else:
+            bound = self._desk.hook(self._connection.key, name)
         if bound is None:
             return
         try:
@@ -249,7 +294,8 @@ class Worker:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise
             entry = self._desk.table.get(self._connection.key)
-            self._desk.report(self._error(exc, bound.name, entry, f"({name})"))
+            version = entry.current if entry is not None else None
+            self._desk.report(self._error(exc, bound.name, version, f"({name})"))
 
     async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
         connection = self._connection
@@ -290,16 +336,42 @@ class Worker:
         task = asyncio.current_task()
         return task is None or task.cancelling() > 0
 
-    def _error(self, exc: BaseException, handler: str, entry: Entry | None, frame: str | bytes) -> HandlerError:
-        shown = without_headers(frame) if isinstance(frame, str) else f"({len(frame)} bytes)"
+    def _error(self, exc: BaseException, handler: str, version: Version | None, frame: str | bytes) -> HandlerError:
+        shown = without_headers(frame, self._desk.redacted) if isinstance(frame, str) else f"({len(frame)} bytes)"
         return HandlerError(
             exception=exc,
             handler=handler,
             key=self._connection.key,
-            version=entry.version if entry is not None else None,
+            version=version.number if version is not None else None,
             connection=self._connection.id,
             message=shown if len(shown) <= 500 else shown[:499] + "…",
         )
+
+
+async def replay(desk: Desk, connection: Connection, recorded: Recorded, entry: Entry) -> Replayed:
+    """Handle a message of *connection* again with the code of *entry*, on a shadow that reaches nobody.
+
+    The shadow has the state that the connection had then, or where that was not kept, has now. On its loop only.
+    """
+    state = recorded.state if recorded.state is not None else connection.state
+    watch = Watch(connection.id, shadow=True)
+
+    async def rehearse() -> str | None:
+        watching.set(watch)
+        shadow = connection.shadow(copy.deepcopy(state))
+        worker = Worker(desk, shadow, query_of(connection.scope))
+        return await worker.rehearse(recorded.frame, entry.definition.target)
+
+    error = await asyncio.create_task(rehearse())  # a task of its own, so that what it sets it alone sees
+    frame = recorded.frame
+    return Replayed(
+        message=without_headers(frame) if isinstance(frame, str) else f"({len(frame)} bytes)",
+        connection=connection.id,
+        versions=(recorded.version, entry.version),
+        before=recorded.sent,
+        now=tuple(watch.sent),
+        errors=(recorded.error, error),
+    )
 
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]

@@ -10,6 +10,7 @@ from nbws.connection import Connection
 from nbws.dispatch import HandlerError
 from nbws.handlers import WEBSOCKET, HandlerTable, Key, Version
 from nbws.html import ft, to_xml
+from nbws.recording import Replay
 
 __all__ = ["Endpoint", "Endpoints", "Live"]
 
@@ -26,6 +27,7 @@ class Live(Protocol):
     def roll_back(self, key: Key, number: int) -> None: ...
     def retire(self, key: Key) -> None: ...
     def retry(self, key: Key) -> None: ...
+    def replay(self, key: Key, count: int) -> Replay: ...
 
 
 class Endpoint:
@@ -90,6 +92,33 @@ class Endpoint:
         """
         self._live.retry(self._key)
 
+    def replay(self, n: int = 1) -> Replay:
+        """Run the last *n* recorded messages again, on the live version, and compare what is sent for them.
+
+        Each runs on a shadow of its connection, with the state that it had then: what it sends, broadcasts, joins or
+        closes goes nowhere. What the handler does otherwise, to globals, files or a database, it does. In a
+        notebook the result shows old and new fragments side by side. Waits for it, so it is called from a cell or a
+        thread. Raises LookupError where nothing has been recorded, NbwsError on the server's own thread.
+        """
+        return self._live.replay(self._key, n)
+
+    def pin(self, connection: Connection, to: int | None) -> None:
+        """Have *connection* served by version *to*, whichever is live, to compare two; None ends that.
+
+        It changes like a swap: between two messages, with the swap hook of the version where there is one. Raises
+        LookupError for a version that is not kept, or a connection of another endpoint.
+        """
+        if connection.key != self._key:
+            raise LookupError(f"{connection!r} is no connection of {self._key}; endpoint.connections has those")
+        connection.pin(self._version(to) if to is not None else None)
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """The globals that the handler reads and that are gone, or of another type than when it was defined."""
+        entry = self._live.table.get(self._key)
+        reads = entry.definition.reads if entry is not None else ()
+        return tuple(dict.fromkeys(each.stale for each in reads if each.stale is not None))
+
     def _version(self, number: int) -> Version:
         found = next((version for version in self.history if version.number == number), None)
         if found is None:
@@ -115,7 +144,8 @@ class Endpoint:
         return tuple(c for c in self._live.connections if c.key == self._key)
 
     def __repr__(self) -> str:
-        return f"<Endpoint {self._key} v{self.version}{' (retired)' if self.is_retired else ''}>"
+        stale = f", stale: {'; '.join(self.stale)}" if self.stale else ""
+        return f"<Endpoint {self._key} v{self.version}{' (retired)' if self.is_retired else ''}{stale}>"
 
 
 class Endpoints(Mapping[str, Endpoint]):
@@ -153,13 +183,13 @@ class Endpoints(Mapping[str, Endpoint]):
         return "\n".join(repr(endpoint) for endpoint in self.values()) or "no endpoints yet"
 
     def _repr_html_(self) -> str:
-        rows = []
+        rows, stale = [], any(each.stale for each in self.values())
         for each in self.values():
             version = each.history[-1]
             cells = (each.method, each.path, f"v{version.number}", len(each.connections) or "", version.messages,
-                     version.errors or "")  # fmt: skip
+                     version.errors or "", *(("; ".join(each.stale),) if stale else ()))  # fmt: skip
             rows.append(ft("tr", *(ft("td", cell) for cell in cells)))
-        titles = ("", "path", "version", "connections", "messages", "errors")
+        titles = ("", "path", "version", "connections", "messages", "errors", *(("stale",) if stale else ()))
         head = ft("thead", ft("tr", *(ft("th", title) for title in titles)))
         style = ft("style", ".nbws-endpoints :is(th, td) { text-align: left }")  # notebooks align to the right
         return to_xml(style, ft("table", head, ft("tbody", *rows), cls="nbws-endpoints"))

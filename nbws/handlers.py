@@ -6,11 +6,13 @@ Publishing makes the next table and the app points at it: one assignment, so a r
 from __future__ import annotations
 
 import time
+import types
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from nbws.binding import Bound
+from nbws.reading import Reads
 
 __all__ = [
     "WEBSOCKET",
@@ -107,6 +109,51 @@ class Definition:
     fingerprint: Hashable
     owner: Owner | None = None  #: None is owned by nobody, and retired by no re-run
     source: str = ""  #: as it was written; "" where that cannot be found
+    reads: tuple[Reads, ...] = field(default=(), compare=False)  #: the globals that its functions read, as they were
+
+
+class Written(NamedTuple):
+    """A function as it was when it was published."""
+
+    fn: Any  #: a function
+    code: types.CodeType
+    defaults: tuple[Any, ...] | None
+    keyword_defaults: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, fn: types.FunctionType) -> Written:
+        return cls(fn, fn.__code__, fn.__defaults__, fn.__kwdefaults__)
+
+    @property
+    def is_unchanged(self) -> bool:
+        return self.fn.__code__ is self.code and self.fn.__defaults__ is self.defaults
+
+    def restored(self) -> types.FunctionType:
+        fn = types.FunctionType(self.code, self.fn.__globals__, self.fn.__name__, self.defaults, self.fn.__closure__)
+        fn.__kwdefaults__, fn.__annotations__ = self.keyword_defaults, self.fn.__annotations__
+        return fn
+
+
+def _functions_of(target: Any) -> Iterator[types.FunctionType]:
+    functions: list[Any] = []
+    if isinstance(target, WsHandler):
+        functions = [target.message.fn, target.swap, *(hook.bound.fn for hook in target.hooks.values())]
+    elif isinstance(target, HttpHandler):
+        functions = [target.bound.fn]
+    yield from (fn for fn in functions if isinstance(fn, types.FunctionType))
+
+
+def _with_functions(target: Any, functions: Mapping[int, types.FunctionType]) -> Any:
+    """*target* with the function in place of each whose id is among *functions*."""
+
+    def bound(old: Bound) -> Bound:
+        return replace(old, fn=functions.get(id(old.fn), old.fn))
+
+    if isinstance(target, HttpHandler):
+        return replace(target, bound=bound(target.bound))
+    hooks = {name: replace(hook, bound=bound(hook.bound)) for name, hook in target.hooks.items()}
+    swap = functions.get(id(target.swap), target.swap)
+    return replace(target, message=bound(target.message), hooks=hooks, swap=swap)
 
 
 @dataclass(eq=False, slots=True)
@@ -120,6 +167,19 @@ class Version:
     messages: int = 0  #: taken up so far; requests, for a page
     errors: int = 0
     running: int = 0  #: calls that have begun and not ended
+    worked: int = 0  #: calls that have ended without an error
+    failing: int = 0  #: calls in a row that raised, up to the last one
+    _written: tuple[Written, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._written = tuple(Written.of(fn) for fn in _functions_of(self.definition.target))
+
+    @property
+    def target(self) -> Any:
+        """What the definition registered, with the code that it had then: `%autoreload` changes functions in place."""
+        if all(each.is_unchanged for each in self._written):
+            return self.definition.target
+        return _with_functions(self.definition.target, {id(each.fn): each.restored() for each in self._written})
 
     @property
     def source(self) -> str:
@@ -131,6 +191,17 @@ class Version:
         """The id of the cell that defined it; None where no cell did, or it has no id."""
         owner = self.definition.owner
         return owner.name if owner is not None and owner.kind == "cell" else None
+
+    def has_worked(self) -> None:
+        """Count a call that ended without an error."""
+        self.worked += 1
+        self.failing = 0
+
+    def has_failed(self, *, is_clients: bool) -> None:
+        """Count one that did not; *is_clients* where that was no fault of the code."""
+        self.errors += 1
+        if not is_clients:
+            self.failing += 1
 
     @property
     def code_of(self) -> int:
@@ -216,7 +287,7 @@ class HandlerTable:
         if entry is None or found is None:
             kept = ", ".join(f"v{v.number}" for v in entry.history) if entry is not None else "nothing"
             raise LookupError(f"{key} has no version {number!r} to go back to; kept are {kept}")
-        definition = replace(found.definition, owner=entry.definition.owner)
+        definition = replace(found.definition, target=found.target, owner=entry.definition.owner)
         return HandlerTable({**self._entries, key: _followed_by(entry, definition, restored_from=found.code_of)})
 
 

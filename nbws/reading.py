@@ -14,14 +14,55 @@ import sysconfig
 import types
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbws.fingerprint import PLAIN, fingerprint
 
-__all__ = ["globals_read", "reach"]
+__all__ = ["Reads", "globals_read", "reach", "reads_of"]
 
 _MEMBERS = 1000  #: of one container that are looked at; of a larger one only how many it has
 _THINGS = 5000  #: looked at in all
+
+
+class Reads(NamedTuple):
+    """A global among *names* that a function reads, and of which kind it was when the function was defined."""
+
+    names: Mapping[str, Any]
+    name: str
+    kind: str
+
+    @property
+    def stale(self) -> str | None:
+        """What has become of it that the function may not expect; None where it is of its kind still."""
+        if self.name not in self.names:
+            return f"{self.name} is gone"
+        kind = _kind(self.names[self.name])
+        # What is filled in later is often None at first.
+        return None if self.kind in ("None", kind) else f"{self.name} was {self.kind} and is {kind} now"
+
+
+def reads_of(*functions: Callable[..., Any]) -> tuple[Reads, ...]:
+    """The globals that *functions* read, as they are now."""
+    found = []
+    for function in functions:
+        own = _function_of(function)
+        for name, value in globals_read(function).items():
+            assert own is not None
+            found.append(Reads(own.__globals__, name, _kind(value)))
+    return tuple(found)
+
+
+def _kind(value: Any) -> str:
+    """The type of *value*, as far as it matters to code that uses it."""
+    if value is None:
+        return "None"
+    if _is(value, types.ModuleType):
+        return "a module"
+    if _is(value, (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)):
+        return "a function or class"
+    if _is(value, (int, float)) and not _is(value, bool):
+        return "a number"
+    return f"of type {type(value).__name__}"
 
 
 def globals_read(function: Callable[..., Any]) -> dict[str, Any]:

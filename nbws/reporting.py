@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from nbws.dispatch import HandlerError
 from nbws.handlers import Key
@@ -14,6 +16,15 @@ __all__ = ["Reporter"]
 TRACEBACKS_SHOWN = 20  #: of one version of one handler; the next ones are kept, and not shown
 _KEPT = 200
 _WARNINGS_KEPT = 1000
+_NOTICES_KEPT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that happened by itself and that the author is to know."""
+
+    text: str
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
 
 
 class Reporter:
@@ -21,6 +32,7 @@ class Reporter:
 
     def __init__(self, write: Callable[[Key, str, int], None]) -> None:
         self.errors: deque[HandlerError] = deque(maxlen=_KEPT)
+        self.notices: deque[Notice] = deque(maxlen=_NOTICES_KEPT)
         self.count = 0  #: of all errors so far; `errors` keeps the last
         self._write = write
         self._shown: Counter[tuple[Key, int | None]] = Counter()
@@ -37,6 +49,11 @@ class Reporter:
         if self._shown[version] == TRACEBACKS_SHOWN:
             text += "(more of them are in app.errors, and not shown)\n"
         self._write(error.key, text, logging.ERROR)
+
+    def notify(self, key: Key, text: str) -> None:
+        """Tell the author *text*, once."""
+        self.notices.append(Notice(text))
+        self._write(key, f"nbws: {text}\n", logging.WARNING)
 
     def warn(self, key: Key, problem: str) -> None:
         """The same problem of the same endpoint is shown once."""

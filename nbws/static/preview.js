@@ -38,6 +38,7 @@
     part("path").textContent = page.path;
     if (shared.live) {
       part("version").replaceChildren(...versions());
+      drawNotices(shared.live.notices);
       drawErrors(shared.live.errors, shared.live.error_count);
     }
   }
@@ -75,6 +76,16 @@
     const height = Math.min(Math.max(wanted, LEAST), MOST);
     tried = wanted === page.height ? 0 : height;
     frame.style.height = `${height}px`;
+  }
+
+  function drawNotices(notices) {
+    part("notices").replaceChildren(...notices.filter(({ id }) => !shared.dismissed.has(id)).map(({ id, text }) => {
+      const line = make("p", text);
+      const button = make("button", "dismiss");
+      button.onclick = () => { shared.dismissed.add(id); shared.draws.forEach((each) => each()); };
+      line.append(button);
+      return line;
+    }));
   }
 
   const drawn = new Map();  // id of an error -> its element, which stays open when the next one comes
