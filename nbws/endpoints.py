@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol, SupportsIndex, overload
 
 from nbws.connection import Connection
 from nbws.dispatch import HandlerError
@@ -30,6 +31,30 @@ class Live(Protocol):
     def replay(self, key: Key, count: int) -> Replay: ...
 
 
+class History(tuple[Version, ...]):
+    """Versions, oldest first. Renders as a table."""
+
+    __slots__ = ()
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Version: ...
+    @overload
+    def __getitem__(self, index: slice) -> History: ...
+    def __getitem__(self, index: Any) -> Any:
+        found: Any = super().__getitem__(index)
+        return History(found) if isinstance(index, slice) else found
+
+    def _repr_html_(self) -> str:
+        return _table(("version", "code", "since", "cell", "messages", "errors", "running"), map(_row_of, self))
+
+
+def _row_of(version: Version) -> tuple[Any, ...]:
+    code = f"of v{version.restored_from}" if version.restored_from else ""
+    since = time.strftime("%X", time.localtime(version.time))
+    counts = (version.messages, version.errors or "", version.running or "")
+    return (f"v{version.number}", code, since, version.cell or "", *counts)
+
+
 class Endpoint:
     """One live endpoint. What it says is of this moment, however long it is kept. Callable from any thread."""
 
@@ -43,12 +68,12 @@ class Endpoint:
         return self.history[-1].number
 
     @property
-    def history(self) -> tuple[Version, ...]:
+    def history(self) -> History:
         """The versions that are kept, oldest first; the last one is live. Fifty, and more only while they run."""
         entry = self._live.table.get(self._key)
         if entry is None:
             raise KeyError(f"{self._key} is not defined")
-        return entry.history
+        return History(entry.history)
 
     @property
     def errors(self) -> tuple[HandlerError, ...]:
@@ -188,8 +213,14 @@ class Endpoints(Mapping[str, Endpoint]):
             version = each.history[-1]
             cells = (each.method, each.path, f"v{version.number}", len(each.connections) or "", version.messages,
                      version.errors or "", *(("; ".join(each.stale),) if stale else ()))  # fmt: skip
-            rows.append(ft("tr", *(ft("td", cell) for cell in cells)))
-        titles = ("", "path", "version", "connections", "messages", "errors", *(("stale",) if stale else ()))
-        head = ft("thead", ft("tr", *(ft("th", title) for title in titles)))
-        style = ft("style", ".nbws-endpoints :is(th, td) { text-align: left }")  # notebooks align to the right
-        return to_xml(style, ft("table", head, ft("tbody", *rows), cls="nbws-endpoints"))
+            rows.append(cells)
+        return _table(
+            ("", "path", "version", "connections", "messages", "errors", *(("stale",) if stale else ())), rows
+        )
+
+
+def _table(titles: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    head = ft("thead", ft("tr", *(ft("th", title, scope="col") for title in titles)))
+    body = ft("tbody", *(ft("tr", *(ft("td", cell) for cell in row)) for row in rows))
+    style = ft("style", ".nbws-table :is(th, td) { text-align: left !important }")  # notebooks align to the right
+    return to_xml(style, ft("table", head, body, cls="nbws-table"))

@@ -209,7 +209,8 @@ def _marked(left: str | None, right: str | None) -> tuple[Any, Any]:
 
 _STYLE = """
 .nbws-replay table { table-layout: fixed; width: 100%; border-collapse: collapse; margin: 0 0 1em; }
-.nbws-replay :is(th, td) { text-align: left; vertical-align: top; width: 50%; padding: 1px 8px; }
+.nbws-replay :is(th, td) { text-align: left !important; vertical-align: top; width: 50%; padding: 1px 8px; }
+.nbws-replay tr { background: none !important; }
 .nbws-replay td code { white-space: pre-wrap; overflow-wrap: anywhere; background: none; }
 .nbws-replay del { background: #e5534b40; text-decoration: none; }
 .nbws-replay ins { background: #2da44e40; text-decoration: none; }

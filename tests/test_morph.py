@@ -373,12 +373,25 @@ def test_an_element_that_a_websocket_replaced_goes_with_its_code(opened: Open) -
     expect(shown.page.locator("#said")).to_have_text("hello")
     shown.become(chat("Two", P("nothing said", id="said")))
     expect(shown.page.locator("#said")).to_have_text("hello")
-    shown.become(chat("Two", P("nothing said", id="said", title="tip")))
+    shown.become(chat("Two", Style("p { margin: 1px }"), P("nothing said", id="said", title="tip"), P("more")))
     expect(shown.page.locator("#said")).to_have_text("hello")
     expect(shown.page.locator("#said")).to_have_attribute("title", "tip")
     shown.become(chat("Two"))
     expect(shown.page.locator("#said")).to_have_count(0)
     shown.check_unbroken()
+
+
+def test_what_a_script_added_stays_where_other_things_come_and_go(opened: Open) -> None:
+    shown = opened(lambda: Main(P("a", id="a"), P("b"), id="main"))
+    shown.page.evaluate(
+        "document.querySelector('#main').append(Object.assign(document.createElement('p'), {innerText: 'own'}))"
+    )
+    shown.become(lambda: Main(P("a", id="a"), Section("s"), id="main"))
+    expect(shown.page.locator("#main > *")).to_have_text(["a", "s", "own"])
+    shown.become(lambda: Main(id="main"))
+    expect(shown.page.locator("#main > *")).to_have_text(["own"])
+    shown.become(lambda: Main(P("new"), id="main"))
+    expect(shown.page.locator("#main > *")).to_have_text(["new", "own"])
 
 
 def test_a_form_that_moves_into_a_new_frame_keeps_what_was_typed(opened: Open) -> None:

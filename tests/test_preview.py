@@ -79,6 +79,45 @@ def test_half_a_message_survives_the_swap_and_goes_to_the_new_handler_on_the_sam
     assert (sockets.opened, sockets.closed) == (1, 0)
 
 
+def test_the_hot_swap_notebook_in_jupyterlab(notebook_in_lab: OpenNotebook) -> None:
+    path = CHAT.with_name("04-hot-swap.ipynb")
+    cells = json.loads(path.read_text())["cells"]
+    place = {cell["id"]: index for index, cell in enumerate(cells)}
+    notebook = notebook_in_lab(path)
+    sockets = Sockets(notebook.page)
+    frame = None
+    for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+        if cell["id"] == "page-again":
+            assert frame is not None
+            frame.click("#word")
+            notebook.page.keyboard.type("half")
+            notebook.page.keyboard.press("ArrowLeft")
+        notebook.run(place[cell["id"]])
+        if cell["id"] == "preview":
+            frame = preview(notebook, place["preview"])
+            frame.fill("#word", "quince")
+            frame.press("#word", "Enter")
+            expect(frame.locator("#words")).to_have_text("quince")
+        if cell["id"] == "page-again":
+            assert frame is not None
+            expect(frame.locator("h1")).to_have_text("Words, counted")
+            expect(frame.locator("#word")).to_be_focused()
+            assert frame.evaluate("[document.activeElement.value, document.activeElement.selectionStart]") == [
+                "half",
+                3,
+            ]
+    assert frame is not None
+    expect(frame.locator("#words")).to_contain_text("(v7 → v8) 1 × quince")
+    expect(frame.locator("#clock")).to_contain_text("tick")
+    expect(line(notebook, place["preview"])).to_contain_text("/words v8")
+    notices = notebook.cell(place["preview"]).locator(".nbws-notices")
+    expect(notices).to_contain_text("v7 of WS /words failed 3 times in a row")
+    notices.locator("button").click()
+    expect(notices).to_be_empty()
+    expect(notebook.cell(place["replay"]).locator(".nbws-replay del").first).to_be_visible()
+    assert (sockets.opened, sockets.closed) == (1, 0)
+
+
 def test_the_page_changes_under_the_caret_and_the_websocket_is_the_same(chat: Notebook) -> None:
     sockets = Sockets(chat.page)
     run(chat, PREVIEW)

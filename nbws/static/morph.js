@@ -150,22 +150,22 @@ window.nbwsMorph = (() => {
         }
       };
       collect(fresh);
+      const placed = new Set(pinned.values());
+      const kept = childrenOf(live).filter((child) => !placed.has(child) && isDynamic(child));
       let number = 0;
       for (const [child, stands] of pinned) {
         const id = `nbws-pinned-${number++}`;
         pin(child, id);
         pin(stands, id);
       }
-      for (const child of childrenOf(live)) {
-        if (isDynamic(child)) pin(child, `nbws-kept-${number++}`);
-      }
+      for (const child of kept) pin(child, `nbws-kept-${number++}`);
       const came = [];
       Idiomorph.morph(live, fresh, {
         morphStyle: "outerHTML", ignoreActiveValue: true, restoreFocus: true,
         callbacks: {
           beforeNodeMorphed: (node, by) => !(pinned.has(by) && pinned.get(by) === node),
           beforeAttributeUpdated: (name, element) => element !== live,
-          beforeNodeRemoved: (node) => !(isElement(node) && isDynamic(node)),
+          beforeNodeRemoved: (node) => !kept.includes(node),
           afterNodeAdded: (node) => { if (isElement(node)) came.push(node); },
         },
       });

@@ -87,10 +87,13 @@
   let leaves = false;  // with the Tab key, which must lead out of the page
   function keepFocus() {
     const say = (what) => window.parent.postMessage({ nbws: what }, notebook);
+    let touched = false;  // since it got the focus
+    const touch = (event) => { if (event.isTrusted && !touched) { touched = true; say("touch"); } };
+    ["pointerdown", "keydown"].forEach((kind) => window.addEventListener(kind, touch, true));
     document.addEventListener("keydown", (event) => { leaves = event.key === "Tab"; }, true);
     document.addEventListener("focusin", (event) => { field = event.target; leaves = false; });
     document.addEventListener("focusout", () => setTimeout(() => { if (document.hasFocus() && !focused()) field = null; }));
-    window.addEventListener("blur", () => { if (field && !leaves) say("blur"); });
+    window.addEventListener("blur", () => { touched = false; if (field && !leaves) say("blur"); });
     window.addEventListener("focus", () => { say("focus"); refocus(); });
     if (document.hasFocus()) say("focus");
     field = focused();

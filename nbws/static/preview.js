@@ -153,6 +153,7 @@
     if (event.data.nbws === "hello") greet();
     else if (event.data.nbws === "page") hear(event.data);
     else if (event.data.nbws === "focus") touched = false;
+    else if (event.data.nbws === "touch") returned = 0;
     else if (event.data.nbws === "blur") giveBackFocus();
   }
   function hear(said) {
