@@ -722,8 +722,11 @@ class App:
             for key, entry in self.table.live()
             if isinstance(entry.definition.target, WsHandler | HttpHandler)
         ]
-        latest = list(self.errors)[-3:]
-        errors = [{"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback} for e in latest]
+        errors = [
+            {"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback, "times": listed.times}
+            for listed in self._reporter.listed
+            for e in [listed.error]
+        ]
         return {"endpoints": versions, "errors": errors, "error_count": self._reporter.count}
 
     def _tell(self, key: Key, text: str, level: int) -> None:
