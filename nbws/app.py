@@ -796,14 +796,16 @@ class App:
             for key, entry in self.table.live()
             if isinstance(entry.definition.target, WsHandler | HttpHandler)
         ]
-        latest = list(self.errors)[-3:]
-        errors = [{"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback} for e in latest]
-        notices = [{"id": notice.id, "text": notice.text} for notice in self._reporter.notices]
+        errors = [
+            {"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback, "times": listed.times}
+            for listed in self._reporter.listed
+            for e in [listed.error]
+        ]
         return {
             "endpoints": versions,
             "errors": errors,
             "error_count": self._reporter.count,
-            "notices": notices,
+            "notices": [{"id": notice.id, "text": notice.text} for notice in self._reporter.notices],
         }
 
     def _tell(self, key: Key, text: str, level: int) -> None:

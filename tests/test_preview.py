@@ -9,30 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Browser, LabServer, Notebook, OpenNotebook
-from playwright.sync_api import Frame, Page, expect
+from lab import Browser, LabServer, Notebook, OpenNotebook, Sockets
+from playwright.sync_api import Frame, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.lab]
 
 CHAT = Path(__file__).parent.parent / "notebooks" / "01-chat.ipynb"
 APP, PAGE, HANDLER, PREVIEW, SWAP, LOOK = 2, 4, 6, 8, 10, 12
-
-
-class Sockets:
-    """The websockets of apps, not Jupyter's own, that a page has opened."""
-
-    def __init__(self, page: Page) -> None:
-        self.opened = 0
-        self.closed = 0
-        page.on("websocket", self._on_open)
-
-    def _on_open(self, socket: Any) -> None:
-        if "/api/" not in socket.url:
-            self.opened += 1
-            socket.on("close", self._on_close)
-
-    def _on_close(self, _: object) -> None:
-        self.closed += 1
 
 
 def run(notebook: Notebook, *cells: int) -> None:

@@ -91,6 +91,7 @@
   const drawn = new Map();  // id of an error -> its element, which stays open when the next one comes
   function drawErrors(errors, count) {
     const fresh = errors.filter((error) => !shared.dismissed.has(error.id));
+    fresh.forEach((error) => drawn.has(error.id) && drawTitle(drawn.get(error.id).firstChild, error));
     if (fresh.map((error) => error.id).join() === [...drawn.keys()].join()) return;
     const box = part("errors");
     const elements = fresh.map((error) => drawn.get(error.id) || drawError(error));
@@ -113,8 +114,13 @@
   }
   function drawError(error) {
     const details = document.createElement("details");
-    details.append(make("summary", error.title), make("pre", `message: ${error.message}\n${error.text}`));
+    details.append(drawTitle(make("summary", ""), error), make("pre", `message: ${error.message}\n${error.text}`));
     return details;
+  }
+  function drawTitle(summary, error) {
+    const title = error.times > 1 ? `${error.title} (${error.times} times)` : error.title;
+    if (summary.textContent !== title) summary.textContent = title;
+    return summary;
   }
 
   /* A page that does not answer is none of nbws: the server's error page, or the browser's where there is no server. */
