@@ -544,10 +544,11 @@ class App:
             # Only a hook that was defined anew can be refused so late, when the cell cannot fail any more.
             print(f"DefinitionError: {exc}\nNothing of this cell is live; what was, stays.", file=sys.stderr)
             return
-        gone: Iterable[Key] = ()
+        gone: frozenset[Key] = frozenset()
         if run.cell is not None:
             gone = self.table.owned_by(Owner("cell", run.cell)) - staged.defined
-        self._publish(definitions, gone, options)
+        # A route that is gone does not come back because its hook was defined anew.
+        self._publish([each for each in definitions if each.key not in gone], gone, options)
 
     def _run(self) -> CellRun | None:
         """The cell run that the calling code belongs to, where what it defines is staged."""
