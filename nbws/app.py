@@ -630,7 +630,11 @@ class App:
             self.table = new = next_table(old)
             if options is not None:
                 self.options = options
-        for change in changes(old, new):
+            changed = changes(old, new)
+            for change in changed:
+                if change.after is not None:  # going back to a version takes its function that was taken last
+                    change.after.current.definition = change.after.definition
+        for change in changed:
             if change.key.method == WEBSOCKET and (change.before is None or change.after is None or change.migrates):
                 for connection in self.connections:
                     if connection.key == change.key:

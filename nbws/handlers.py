@@ -65,10 +65,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A `conn` or `disconn` function, and the *place* of the name that it was given by; None where it has none."""
+    """A `conn` or `disconn` function, and the *place* of the name that it was given by; None where it has none.
+
+    *passed_over* is what the name stood for when the function was gone back to: that is not to be taken up again.
+    """
 
     bound: Bound
     place: Place | None = None
+    passed_over: Callable[..., Any] | None = None
 
     def now(self) -> Callable[..., Any]:
         """The function that the name stands for at this moment; the one that is bound where that is none."""
@@ -111,10 +115,10 @@ class Definition:
 
 @dataclass(eq=False, slots=True)
 class Version:
-    """One version of an endpoint, and what has happened on it. The counters are the only thing that changes."""
+    """One version of an endpoint, and what has happened on it. Only the counters and the definition change."""
 
     number: int  #: 1 for the first definition
-    definition: Definition
+    definition: Definition  #: as its code was run last
     restored_from: int | None = None  #: the version whose code a rollback published again as this one
     time: float = field(default_factory=time.time)  #: seconds since 1970, when it was published
     messages: int = 0  #: taken up so far; requests, for a page
@@ -216,7 +220,11 @@ class HandlerTable:
         if entry is None or found is None:
             kept = ", ".join(f"v{v.number}" for v in entry.history) if entry is not None else "nothing"
             raise LookupError(f"{key} has no version {number!r} to go back to; kept are {kept}")
-        definition = replace(found.definition, owner=entry.definition.owner)
+        target = found.definition.target
+        if isinstance(target, WsHandler):
+            hooks = {name: replace(hook, passed_over=hook.now()) for name, hook in target.hooks.items()}
+            target = replace(target, hooks=hooks)
+        definition = replace(found.definition, target=target, owner=entry.definition.owner)
         return HandlerTable({**self._entries, key: _followed_by(entry, definition, restored_from=found.code_of)})
 
 
