@@ -23,7 +23,18 @@ from nbws.endpoints import Endpoints
 from nbws.errors import DefinitionError, NbwsError
 from nbws.feed import Feed
 from nbws.fingerprint import fingerprint, source_of
-from nbws.handlers import WEBSOCKET, Change, Definition, HandlerTable, HttpHandler, Key, Owner, WsHandler, changes
+from nbws.handlers import (
+    WEBSOCKET,
+    Change,
+    Definition,
+    HandlerTable,
+    HttpHandler,
+    Key,
+    Owner,
+    Version,
+    WsHandler,
+    changes,
+)
 from nbws.html import fragment
 from nbws.identity import Identity, identity_of_new_app, is_importing, known_app, remember, this_notebook
 from nbws.limits import Limits
@@ -472,14 +483,16 @@ class App:
             self._befores = (self.options.before, bound)
         return bound
 
-    def hook(self, key: Key, name: str) -> Bound | None:
-        """The `conn` or `disconn` function of *key*, as it is now; of its last version where it is retired."""
+    def hook(self, key: Key, name: str) -> tuple[Bound | None, Version | None]:
+        """The `conn` or `disconn` function of *key* as it is now, and its version: the last one where it is retired."""
         if self._notebook is None:  # no cells, whose end would take up a function that was defined anew
             definitions, _ = Staged().take(self.table, self._compile)
             self._publish(definitions)
         entry = self.table.get(key)
-        hook = entry.definition.target.hooks.get(name) if entry is not None else None
-        return hook.bound if hook is not None else None
+        if entry is None:
+            return None, None
+        hook = entry.definition.target.hooks.get(name)
+        return hook.bound if hook is not None else None, entry.current
 
     def admit(self, connection: Connection) -> bool:
         """Whether there is room for one more; then it is counted."""

@@ -75,7 +75,7 @@ class Desk(Protocol):
     def table(self) -> HandlerTable: ...
     @property
     def limits(self) -> Limits: ...
-    def hook(self, key: Key, name: str) -> Bound | None: ...
+    def hook(self, key: Key, name: str) -> tuple[Bound | None, Version | None]: ...
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None: ...
     async def in_thread(self, function: Callable[[], Any]) -> Any: ...
 
@@ -124,8 +124,6 @@ class Worker:
     async def run(self) -> None:
         current_connection.set(self._connection)
         try:
-            entry = self._desk.table.get(self._connection.key)
-            self._seen = entry.current if entry is not None else None
             await self._guarded(self._run_hook("conn"))
             while not (self._ends and self._inbox.empty()):
                 frame = await self._guarded(self._inbox.get())
@@ -160,7 +158,7 @@ class Worker:
         if entry is None:
             return  # parked until the connection closed
         if entry.current is not self._seen:
-            await self._migrate(entry)
+            await self._guarded(self._migrate(entry))  # cut short, it does not take the message with it
         handler: WsHandler = entry.definition.target
         bound, version = handler.message, entry.current
         version.messages += 1
@@ -177,7 +175,7 @@ class Worker:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise
             version.errors += 1
-            self._desk.report(self._error(exc, bound.name, entry, frame), partial(self._retry, frame))
+            self._desk.report(self._error(exc, bound.name, version.number, frame), partial(self._retry, frame))
         finally:
             version.running -= 1
 
@@ -214,6 +212,7 @@ class Worker:
             return
         connection = self._connection
         before = connection.state
+        new.running += 1
         try:
             state = copy.deepcopy(before)
             result = hook(connection, state, old.number, new.number)
@@ -227,7 +226,9 @@ class Worker:
                 raise
             new.errors += 1
             name = getattr(hook, "__name__", "swap")
-            self._desk.report(self._error(exc, name, entry, f"(swap from v{old.number} to v{new.number})"))
+            self._desk.report(self._error(exc, name, new.number, f"(swap from v{old.number} to v{new.number})"))
+        finally:
+            new.running -= 1
 
     async def _entry(self) -> Entry | None:
         """What handles the next message. Waits while the endpoint is retired; None when that ends the connection."""
@@ -240,16 +241,21 @@ class Worker:
             await self._connection.poked()
 
     async def _run_hook(self, name: str) -> None:
-        bound = self._desk.hook(self._connection.key, name)
-        if bound is None:
+        bound, version = self._desk.hook(self._connection.key, name)
+        if name == "conn":
+            self._seen = version
+        if bound is None or version is None:
             return
+        version.running += 1
         try:
             await self._call(bound, NOTHING, hook=True)
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise
-            entry = self._desk.table.get(self._connection.key)
-            self._desk.report(self._error(exc, bound.name, entry, f"({name})"))
+            version.errors += 1
+            self._desk.report(self._error(exc, bound.name, version.number, f"({name})"))
+        finally:
+            version.running -= 1
 
     async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
         connection = self._connection
@@ -290,13 +296,13 @@ class Worker:
         task = asyncio.current_task()
         return task is None or task.cancelling() > 0
 
-    def _error(self, exc: BaseException, handler: str, entry: Entry | None, frame: str | bytes) -> HandlerError:
+    def _error(self, exc: BaseException, handler: str, version: int, frame: str | bytes) -> HandlerError:
         shown = without_headers(frame) if isinstance(frame, str) else f"({len(frame)} bytes)"
         return HandlerError(
             exception=exc,
             handler=handler,
             key=self._connection.key,
-            version=entry.version if entry is not None else None,
+            version=version,
             connection=self._connection.id,
             message=shown if len(shown) <= 500 else shown[:499] + "…",
         )
