@@ -23,7 +23,18 @@ from nbws.endpoints import Endpoints
 from nbws.errors import DefinitionError, NbwsError
 from nbws.feed import Feed
 from nbws.fingerprint import fingerprint, source_of
-from nbws.handlers import WEBSOCKET, Change, Definition, HandlerTable, HttpHandler, Key, Owner, WsHandler, changes
+from nbws.handlers import (
+    WEBSOCKET,
+    Change,
+    Definition,
+    HandlerTable,
+    HttpHandler,
+    Key,
+    Owner,
+    Version,
+    WsHandler,
+    changes,
+)
 from nbws.html import fragment
 from nbws.identity import Identity, identity_of_new_app, is_importing, known_app, remember, this_notebook
 from nbws.interrupts import held_back
@@ -485,14 +496,16 @@ class App:
             self._befores = (self.options.before, bound)
         return bound
 
-    def hook(self, key: Key, name: str) -> Bound | None:
-        """The `conn` or `disconn` function of *key*, as it is now; of its last version where it is retired."""
+    def hook(self, key: Key, name: str) -> tuple[Bound | None, Version | None]:
+        """The `conn` or `disconn` function of *key* as it is now, and its version: the last one where it is retired."""
         if self._notebook is None:  # no cells, whose end would take up a function that was defined anew
             definitions, _ = Staged().take(self.table, self._compile)
             self._publish(definitions)
         entry = self.table.get(key)
-        hook = entry.definition.target.hooks.get(name) if entry is not None else None
-        return hook.bound if hook is not None else None
+        if entry is None:
+            return None, None
+        hook = entry.definition.target.hooks.get(name)
+        return hook.bound if hook is not None else None, entry.current
 
     def admit(self, connection: Connection) -> bool:
         """Whether there is room for one more; then it is counted."""
@@ -610,10 +623,11 @@ class App:
             # Only a hook that was defined anew can be refused so late, when the cell cannot fail any more.
             print(f"DefinitionError: {exc}\nNothing of this cell is live; what was, stays.", file=sys.stderr)
             return
-        gone: Iterable[Key] = ()
+        gone: frozenset[Key] = frozenset()
         if run.cell is not None:
             gone = self.table.owned_by(Owner("cell", run.cell)) - staged.defined
-        self._publish(definitions, gone, options)
+        # A route that is gone does not come back because its hook was defined anew.
+        self._publish([each for each in definitions if each.key not in gone], gone, options)
 
     def _run(self) -> CellRun | None:
         """The cell run that the calling code belongs to, where what it defines is staged."""
@@ -695,7 +709,11 @@ class App:
             self.table = new = next_table(old)
             if options is not None:
                 self.options = options
-            for change in changes(old, new):
+            changed = changes(old, new)
+            for change in changed:
+                if change.after is not None:  # going back to a version takes its function that was taken last
+                    change.after.current.take(change.after.definition)
+            for change in changed:
                 if change.key.method == WEBSOCKET and (
                     change.before is None or change.after is None or change.migrates
                 ):

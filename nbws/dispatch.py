@@ -26,7 +26,7 @@ import nbws.errors
 from nbws.binding import Bound, Call, Kind, binary_refused
 from nbws.connection import Connection, current_connection
 from nbws.errors import MessageError, NbwsError
-from nbws.handlers import Entry, HandlerTable, Key, Version, WsHandler
+from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
 from nbws.limits import Limits
 from nbws.messages import NOTHING, Message, parse, redact, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
@@ -81,7 +81,7 @@ class Desk(Protocol):
     def recorded_messages(self) -> int: ...
     @property
     def redacted(self) -> Collection[str]: ...
-    def hook(self, key: Key, name: str) -> Bound | None: ...
+    def hook(self, key: Key, name: str) -> tuple[Bound | None, Version | None]: ...
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None: ...
     async def in_thread(self, function: Callable[[], Any]) -> Any: ...
 
@@ -131,8 +131,6 @@ class Worker:
     async def run(self) -> None:
         current_connection.set(self._connection)
         try:
-            entry = self._desk.table.get(self._connection.key)
-            self._seen = entry.current if entry is not None else None
             await self._guarded(self._run_hook("conn"))
             while not (self._ends and self._inbox.empty()):
                 frame = await self._guarded(self._inbox.get())
@@ -168,7 +166,7 @@ class Worker:
             return  # parked until the connection closed
         version, handler = self._chosen(entry)
         if version is not self._seen:
-            await self._migrate(version, handler)
+            await self._guarded(self._migrate(version, handler))  # cut short, it does not take the message with it
         recorded = self._recorded(frame, version) if self._desk.recorded_messages else None
         version.messages += 1
         version.running += 1
@@ -254,6 +252,7 @@ class Worker:
             return
         connection = self._connection
         before = connection.state
+        new.running += 1
         try:
             state = copy.deepcopy(before)
             result = hook(connection, state, old.number, new.number)
@@ -268,6 +267,8 @@ class Worker:
             new.errors += 1
             name = getattr(hook, "__name__", "swap")
             self._desk.report(self._error(exc, name, new, f"(swap from v{old.number} to v{new.number})"))
+        finally:
+            new.running -= 1
 
     async def _entry(self) -> Entry | None:
         """What handles the next message. Waits while the endpoint is retired; None when that ends the connection."""
@@ -280,22 +281,26 @@ class Worker:
             await self._connection.poked()
 
     async def _run_hook(self, name: str) -> None:
-        pinned = self._connection.pinned
-        if pinned is not None:
-            hook = pinned.target.hooks.get(name)
+        version = self._connection.pinned
+        if version is not None:
+            hook: Hook | None = version.target.hooks.get(name)
             bound = hook.bound if hook is not None else None
         else:
-            bound = self._desk.hook(self._connection.key, name)
-        if bound is None:
+            bound, version = self._desk.hook(self._connection.key, name)
+        if name == "conn":
+            self._seen = version
+        if bound is None or version is None:
             return
+        version.running += 1
         try:
             await self._call(bound, NOTHING, hook=True)
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise
-            entry = self._desk.table.get(self._connection.key)
-            version = entry.current if entry is not None else None
+            version.errors += 1
             self._desk.report(self._error(exc, bound.name, version, f"({name})"))
+        finally:
+            version.running -= 1
 
     async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
         connection = self._connection
@@ -336,13 +341,13 @@ class Worker:
         task = asyncio.current_task()
         return task is None or task.cancelling() > 0
 
-    def _error(self, exc: BaseException, handler: str, version: Version | None, frame: str | bytes) -> HandlerError:
+    def _error(self, exc: BaseException, handler: str, version: Version, frame: str | bytes) -> HandlerError:
         shown = without_headers(frame, self._desk.redacted) if isinstance(frame, str) else f"({len(frame)} bytes)"
         return HandlerError(
             exception=exc,
             handler=handler,
             key=self._connection.key,
-            version=version.number if version is not None else None,
+            version=version.number,
             connection=self._connection.id,
             message=shown if len(shown) <= 500 else shown[:499] + "…",
         )
