@@ -162,7 +162,7 @@ class Entry:
 class HandlerTable:
     """Key -> Entry. Never changes; each method that would change it gives another table."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("__weakref__", "_entries")
 
     def __init__(self, entries: Mapping[Key, Entry] | None = None) -> None:
         self._entries: dict[Key, Entry] = dict(entries or {})
