@@ -247,6 +247,11 @@ class Change(NamedTuple):
         """Whether open connections may have a swap hook to run."""
         return self.is_new_version and getattr(self.after and self.after.definition.target, "swap", None) is not None
 
+    @property
+    def concerns_connections(self) -> bool:
+        """Whether open connections are to be told: their endpoint has gone, is back, or may have a hook to run."""
+        return self.key.method == WEBSOCKET and (self.before is None or self.after is None or self.migrates)
+
 
 def changes(old: HandlerTable, new: HandlerTable) -> list[Change]:
     """The keys whose live entry is another one in *new*."""
