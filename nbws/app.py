@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
 from nbws.binding import RESERVED, Bound, Kind, compile_handler
-from nbws.connection import CloseCode, Connection, Membership, Sent, offer_all
+from nbws.connection import CloseCode, Connection, Membership, Sent, offer_all, tell_all
 from nbws.dispatch import HandlerError, replay
 from nbws.endpoints import Endpoints
 from nbws.errors import DefinitionError, NbwsError
@@ -64,6 +64,7 @@ METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
 _RECORDED = 20  #: messages of a connection, in development
 _GONE_KEPT = 8  #: connections that have gone, with what they said
 _REPLAY_SECONDS = 60.0
+MIGRATED_AT_ONCE = 8  #: connections that look for their swap hook in one turn of the loop; messages come between turns
 
 _log = logging.getLogger("nbws")
 _ticket = new_ticket()  # dies with the process
@@ -713,24 +714,25 @@ class App:
             for change in changed:
                 if change.after is not None:  # going back to a version takes its function that was taken last
                     change.after.current.take(change.after.definition)
-            for change in changed:
-                if change.key.method == WEBSOCKET and (
-                    change.before is None or change.after is None or change.migrates
-                ):
-                    for connection in self.connections:
-                        if connection.key == change.key:
-                            self._tell_of(change, connection)
+            told = [change for change in changed if change.concerns_connections]
+            if told:
+                by_key: dict[Key, list[Connection]] = {}
+                for connection in self.connections:
+                    by_key.setdefault(connection.key, []).append(connection)
+                for change in told:
+                    self._tell_of(change, by_key.get(change.key, []))
             self.tasks.look_again()
             self.feed.changed()
 
-    def _tell_of(self, change: Change, connection: Connection) -> None:
+    def _tell_of(self, change: Change, connections: list[Connection]) -> None:
         if change.after is None:
-            connection.park(self.limits.park_seconds, partial(self._is_gone, change.key))
+            seconds, is_gone = self.limits.park_seconds, partial(self._is_gone, change.key)
+            tell_all(connections, lambda connection: connection.park(seconds, is_gone))
             return
         if change.before is None:
-            connection.unpark()
+            tell_all(connections, Connection.unpark)
         if change.migrates:
-            connection.look_again()
+            tell_all(connections, Connection.look_again, at_once=MIGRATED_AT_ONCE)
 
     def _is_gone(self, key: Key) -> bool:
         return self.table.get_live(key) is None

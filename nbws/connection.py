@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import itertools
 import json
 import secrets
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any, Protocol, TypeVar, cast
 
 from nbws.errors import NbwsError
@@ -162,6 +163,7 @@ class Connection:
         self._drained = asyncio.Event()
         self._poked = asyncio.Event()
         self._park_timer: asyncio.TimerHandle | None = None
+        self.on_pin: Callable[[], None] | None = None  #: told, on the loop, that `pinned` is another one
         self.on_new_version: Callable[[], None] | None = None  #: told, on the loop, that another version may be live
         self._abort_timer: asyncio.TimerHandle | None = None
 
@@ -383,43 +385,39 @@ class Connection:
 
     # -- its life
 
+    # Each of these on the connection's loop only; `tell_all` brings them there.
+
     def park(self, seconds: float, is_gone: Callable[[], bool]) -> None:
-        """Close with 1001 after *seconds* if the endpoint *is_gone* still. Callable from any thread."""
+        """Close with 1001 after *seconds* if the endpoint *is_gone* still."""
 
         def expire() -> None:
             self._park_timer = None
             if is_gone():
                 self.close(CloseCode.GOING_AWAY, "the endpoint has been retired")
 
-        def start() -> None:
-            if self._park_timer is None and not self._gone:
-                self._park_timer = self._loop.call_later(seconds, expire)
-
-        self._on_loop(start)
+        if self._park_timer is None and not self._gone:
+            self._park_timer = self._loop.call_later(seconds, expire)
 
     def unpark(self) -> None:
-        """The endpoint is back: go on with what waits. Callable from any thread."""
-
-        def stop() -> None:
-            if self._park_timer is not None:
-                self._park_timer.cancel()
-                self._park_timer = None
-            self._poked.set()
-
-        self._on_loop(stop)
+        """The endpoint is back: go on with what waits."""
+        if self._park_timer is not None:
+            self._park_timer.cancel()
+            self._park_timer = None
+        self._poked.set()
 
     def pin(self, version: Version | None) -> None:
-        """Be served by *version* from the next message on; None by the live one. See `Endpoint.pin`."""
+        """Be served by *version* from now on; None by the live one. From any thread. See `Endpoint.pin`."""
         self.pinned = version
-        self.look_again()
+        if self.on_pin is not None:
+            self._on_loop(self.on_pin)
 
     def look_again(self) -> None:
-        """Another version may be live. Callable from any thread."""
+        """Another version may be live."""
         if self.on_new_version is not None:
-            self._on_loop(self.on_new_version)
+            self.on_new_version()
 
     def poke(self) -> None:
-        """Let a worker that waits for the endpoint look again. On the connection's loop only."""
+        """Let a worker that waits for the endpoint look again."""
         self._poked.set()
 
     async def poked(self) -> None:
@@ -459,6 +457,37 @@ class Connection:
             self._loop.call_soon_threadsafe(act)
         except RuntimeError:  # the loop has been closed, and the connection with it
             self._gone = True
+
+
+def tell_all(
+    connections: Iterable[Connection], tell: Callable[[Connection], None], *, at_once: int | None = None
+) -> None:
+    """Have *tell* called with each of *connections*, on its loop. Callable from any thread; never waits.
+
+    Where *at_once* is given, so many in one turn of the loop, and what else the loop has to do comes between.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop, list[Connection]] = {}
+    for connection in connections:
+        by_loop.setdefault(connection._loop, []).append(connection)
+    for loop, told in by_loop.items():
+        # One call for all: each may hand the interpreter to the loop's thread, and a busy one keeps it for 5 ms.
+        try:
+            loop.call_soon_threadsafe(_tell_some, loop, iter(told), tell, at_once or len(told))
+        except RuntimeError:  # the loop has been closed, and the connections with it
+            pass
+
+
+def _tell_some(
+    loop: asyncio.AbstractEventLoop,
+    waiting: Iterator[Connection],
+    tell: Callable[[Connection], None],
+    at_once: int,
+) -> None:
+    told = list(itertools.islice(waiting, at_once))
+    for connection in told:
+        tell(connection)
+    if len(told) == at_once:
+        loop.call_soon(_tell_some, loop, waiting, tell, at_once)
 
 
 def offer_all(connections: Iterable[Connection], data: str) -> None:

@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 import types
+import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -100,8 +101,14 @@ class Worker:
         self._calls = 0  # begun so far
         self._seen: Version | None = None  # the version that the connection's state is of
         self._copies_state = True
+        # What handles messages for as long as this table is live: to look it up for each message takes 0.4 us, to see
+        # that nothing was published 0.03. Held weakly, since a silent connection would keep what is long replaced.
+        self._looked_up_in: Callable[[], HandlerTable | None] = lambda: None
+        self._handler: WsHandler
+        self._version: Version
         self._loop = asyncio.get_running_loop()
         connection.on_new_version = self._look
+        connection.on_pin = self._forget
 
     async def put(self, frame: str | bytes) -> None:
         """Give it the next frame. Waits while the inbox is full, and with it the reading of the socket."""
@@ -161,12 +168,9 @@ class Worker:
             return None
 
     async def _handle(self, frame: str | bytes) -> None:
-        entry = await self._entry()
-        if entry is None:
+        if self._looked_up_in() is not self._desk.table and not await self._look_up():
             return  # parked until the connection closed
-        version, handler = self._chosen(entry)
-        if version is not self._seen:
-            await self._guarded(self._migrate(version, handler))  # cut short, it does not take the message with it
+        handler, version = self._handler, self._version
         recorded = self._recorded(frame, version) if self._desk.recorded_messages else None
         version.messages += 1
         version.running += 1
@@ -220,6 +224,26 @@ class Worker:
             return f"{type(exc).__name__}: {exc}"
         return None
 
+    async def _look_up(self) -> bool:
+        """Find what handles messages now, and migrate to it. Waits while the endpoint is retired.
+
+        False where that ends the connection.
+        """
+        while True:
+            table = self._desk.table
+            entry = table.get_live(self._connection.key)
+            if entry is not None:
+                break
+            if self._ends or not self._connection.is_open:
+                return False
+            await self._connection.poked()
+        version, handler = self._chosen(entry)
+        if version is not self._seen:
+            await self._guarded(self._migrate(version, handler))  # cut short, it does not take the message with it
+        self._version, self._handler = version, handler
+        self._looked_up_in = weakref.ref(table)
+        return True
+
     def _parsed(self, frame: str, bound: Bound) -> Message:
         try:
             return parse(frame, self._desk.limits.json_depth)
@@ -228,8 +252,15 @@ class Worker:
                 return Message({}, {}, frame)
             raise
 
+    def _forget(self) -> None:
+        """Look up what handles messages anew, whatever is published. On the loop."""
+        self._looked_up_in = lambda: None
+        self._look()
+
     def _look(self) -> None:
         """Have the worker look for a new version, after what it is at. On the loop."""
+        if self._looked_up_in() is self._desk.table:
+            return  # a message came first
         if not self._inbox.full():  # else the next frame finds it
             self._inbox.put_nowait(_LOOK)
 
@@ -269,16 +300,6 @@ class Worker:
             self._desk.report(self._error(exc, name, new, f"(swap from v{old.number} to v{new.number})"))
         finally:
             new.running -= 1
-
-    async def _entry(self) -> Entry | None:
-        """What handles the next message. Waits while the endpoint is retired; None when that ends the connection."""
-        while True:
-            entry = self._desk.table.get_live(self._connection.key)
-            if entry is not None:
-                return entry
-            if self._ends or not self._connection.is_open:
-                return None
-            await self._connection.poked()
 
     async def _run_hook(self, name: str) -> None:
         version = self._connection.pinned

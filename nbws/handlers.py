@@ -242,7 +242,7 @@ class Entry:
 class HandlerTable:
     """Key -> Entry. Never changes; each method that would change it gives another table."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("__weakref__", "_entries")
 
     def __init__(self, entries: Mapping[Key, Entry] | None = None) -> None:
         self._entries: dict[Key, Entry] = dict(entries or {})
@@ -330,6 +330,11 @@ class Change(NamedTuple):
     def migrates(self) -> bool:
         """Whether open connections may have a swap hook to run."""
         return self.is_new_version and getattr(self.after and self.after.definition.target, "swap", None) is not None
+
+    @property
+    def concerns_connections(self) -> bool:
+        """Whether open connections are to be told: their endpoint has gone, is back, or may have a hook to run."""
+        return self.key.method == WEBSOCKET and (self.before is None or self.after is None or self.migrates)
 
 
 def changes(old: HandlerTable, new: HandlerTable) -> list[Change]:

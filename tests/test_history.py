@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 from clients import SECONDS, http, running, talk, until, websocket
 
 from nbws import App, DefinitionError, Limits, NbwsError
+from nbws.app import MIGRATED_AT_ONCE
 from nbws.common import P
 from nbws.handlers import Key
 
@@ -280,6 +282,25 @@ def test_a_swap_hook_makes_the_new_state_of_each_open_connection_once_and_what_i
         talk(visit())
     assert len(calls) == len({id for id, _, _ in calls}) == 2
     assert {(old, new) for _, old, new in calls} == {(1, 2)}
+
+
+def test_every_connection_is_migrated_though_it_is_silent_and_they_are_many() -> None:
+    app = App(port=0)
+    app.ws("/ws")(one)
+
+    def migrate(ws: Any, state: Any, old: int, new: int) -> P:
+        return P(f"from v{old} to v{new}", id="out")
+
+    async def visit() -> list[str]:
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(websocket(app)) for _ in range(3 * MIGRATED_AT_ONCE + 1)]
+            for client in clients:
+                await client.ask(text="a")  # answered by v1, so that is what its state is of
+            app.ws("/ws", swap=migrate)(two)
+            return [shown(await client.hear()) for client in clients]
+
+    with running(app):
+        assert set(talk(visit())) == {"from v1 to v2"}
 
 
 def test_a_swap_hook_that_raises_leaves_the_state_as_it_was_and_the_connection_open() -> None:
