@@ -28,7 +28,8 @@ from starlette.websockets import WebSocket
 
 from nbws.binding import Bound, Call
 from nbws.connection import Connection, Membership
-from nbws.dispatch import Desk, HandlerError, Worker, run_handler
+from nbws.conversation import Conversation, Conversations
+from nbws.dispatch import Desk, HandlerError, run_handler
 from nbws.errors import MessageError
 from nbws.feed import Event, Feed
 from nbws.gate import Gate
@@ -36,13 +37,15 @@ from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
 from nbws.messages import NOTHING
 from nbws.messages import Message as Fields
 from nbws.options import Options
+from nbws.outbox import Outbox
 from nbws.page import STATIC, notice
 from nbws.pages import OpenPage, Pages, Served
 from nbws.reading import reach
 from nbws.responses import PageResponse, respond
+from nbws.resume import PARAMETER, Asked
 from nbws.security import Policy
 from nbws.tasks import Tasks
-from nbws.urls import query_of
+from nbws.urls import query_of, without
 
 __all__ = ["INJECTED", "AsgiApp", "Beforeware", "Threads"]
 
@@ -51,6 +54,7 @@ INJECTED: dict[type, str] = {Connection: "ws", WebSocket: "ws", Request: "reques
 
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _FEED_PATH = "/_nbws/feed"
+_STALLS_LOOKED_FOR = 0.5  #: seconds between two looks
 _RENDERED = "nbws.rendered"  #: in a scope: the list that takes the page, in place of a client
 
 
@@ -90,6 +94,8 @@ class AppDesk(Desk, Protocol):
     @property
     def options(self) -> Options: ...
     @property
+    def connections(self) -> Iterable[Connection]: ...
+    @property
     def secret_key(self) -> str: ...
     @property
     def in_notebook(self) -> bool: ...
@@ -113,6 +119,7 @@ class AsgiApp:
         self._stacked: tuple[Any, Any, ASGIApp] = (None, None, self._route)
         self._gate = Gate(self._pass, desk.policy, desk.in_notebook)
         self._pages = Pages()
+        self.conversations = Conversations()
         self.startup_error: BaseException | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,7 +189,7 @@ class AsgiApp:
     def _endpoint(self, key: Key, entry: Entry) -> BaseRoute:
         target = entry.definition.target
         if key.method == WEBSOCKET:
-            return WebSocketRoute(key.path, _WsEndpoint(self._desk, key), name=target.message.name)
+            return WebSocketRoute(key.path, _WsEndpoint(self._desk, self.conversations, key), name=target.message.name)
         if key.method == "MOUNT":
             app, name = target
             return Mount(key.path, app=app, name=name)
@@ -304,6 +311,15 @@ class AsgiApp:
                 lifespan = contextlib.asynccontextmanager(lifespan)
             await stack.enter_async_context(lifespan(self._desk))
         self._desk.tasks.start()
+        watch = asyncio.create_task(self._watch_for_stalls(), name="nbws stalled clients")
+        stack.callback(watch.cancel)
+        stack.push_async_callback(self.conversations.stop)
+
+    async def _watch_for_stalls(self) -> None:
+        while True:
+            await asyncio.sleep(_STALLS_LOOKED_FOR)
+            for connection in self._desk.connections:
+                connection.stalled(self._desk.limits.stall_seconds)
 
 
 class _Placed:
@@ -316,20 +332,35 @@ class _Placed:
 
 
 class _WsEndpoint:
-    """Accepts a websocket of one key and reads it to its end."""
+    """Accepts a websocket of one key, which begins a conversation or goes on with one."""
 
-    def __init__(self, desk: AppDesk, key: Key) -> None:
-        self._desk, self._key = desk, key
+    def __init__(self, desk: AppDesk, conversations: Conversations, key: Key) -> None:
+        self._desk, self._conversations, self._key = desk, conversations, key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        desk = self._desk
         await receive()  # websocket.connect
+        query = query_of(scope)
+        asked = Asked.of(query)
+        if asked is not None:
+            del query[PARAMETER]
+            scope = {**scope, "query_string": without(scope["query_string"], PARAMETER)}
+        if asked is not None and asked.key is not None:
+            known = self._conversations.get(asked.key)
+            is_ours = known is not None and known.connection.key == self._key
+            if known is not None and is_ours and await known.go_on(receive, send, scope, asked.received):
+                return
+        await self._begin(scope, query, receive, send, asked)
+
+    async def _begin(
+        self, scope: Scope, query: Mapping[str, list[str]], receive: Receive, send: Send, asked: Asked | None
+    ) -> None:
+        desk, limits = self._desk, self._desk.limits
         connection = Connection(
             self._key,
             scope["app"],
             HTTPConnection(scope),
             desk.membership,
-            outbox_bytes=desk.limits.outbox_bytes,
+            outbox=Outbox(limits.outbox_bytes, limits.overflow),
             on_problem=desk.on_problem,
         )
         if not desk.admit(connection):
@@ -337,26 +368,11 @@ class _WsEndpoint:
             return
         try:
             await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-            await self._serve(connection, query_of(scope), receive, send)
-        finally:
+        except BaseException:
             desk.forget(connection)
-
-    async def _serve(
-        self, connection: Connection, query: Mapping[str, list[str]], receive: Receive, send: Send
-    ) -> None:
-        worker = Worker(self._desk, connection, query)
-        work = asyncio.create_task(worker.run(), name=f"nbws {connection.id}")
-        write = asyncio.create_task(connection.write(send), name=f"nbws {connection.id} outbox")
-        try:
-            while (event := await receive())["type"] == "websocket.receive":
-                text = event.get("text")
-                await worker.put(text if text is not None else event["bytes"])
-        finally:
-            try:
-                await worker.finish(work)
-            finally:
-                worker.stop(work)
-                write.cancel()
+            raise
+        conversation = Conversation(desk, self._conversations, connection, query, resumable=asked is not None)
+        await conversation.serve(receive, send, scope, resync=asked is not None and asked.key is not None)
 
 
 class _HttpEndpoint:
