@@ -20,7 +20,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,11 +34,12 @@ from nbws.errors import MessageError
 from nbws.feed import Event, Feed
 from nbws.gate import Gate
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
+from nbws.html import ft
 from nbws.messages import NOTHING
 from nbws.messages import Message as Fields
 from nbws.options import Options
 from nbws.outbox import Outbox
-from nbws.page import STATIC, notice
+from nbws.page import STATIC, document, notice
 from nbws.pages import OpenPage, Pages, Served
 from nbws.reading import reach
 from nbws.responses import PageResponse, respond
@@ -158,6 +159,7 @@ class AsgiApp:
         )
         server_error = next((handlers[k] for k in (500, Exception) if k in handlers), None)
         by_kind = {k: _exception_handler(h) for k, h in handlers.items() if k not in (500, Exception)}
+        by_kind.setdefault(404, self._not_found)
         stack: ASGIApp = ExceptionMiddleware(self._route, handlers=by_kind, debug=options.debug)
         own = [Middleware(cls, *args, **kwargs) for cls, args, kwargs in added]
         for middleware in reversed((session, *own, *options.middleware)):
@@ -250,6 +252,15 @@ class AsgiApp:
                 endpoint = getattr(route, "endpoint", None)
                 return endpoint.made_by() if isinstance(endpoint, _HttpEndpoint) else None
         return None
+
+    async def _not_found(self, request: Request, exc: Exception) -> Response:
+        """The answer where no route is. While its author works on it the page waits for one, and becomes it."""
+        if "text/html" not in request.headers.get("accept", ""):
+            return PlainTextResponse("Not Found", 404)
+        title, text = "Not found", f"There is nothing at {request.url.path}."
+        if not self._desk.in_development:
+            return HTMLResponse(notice(title, text), 404)
+        return _live_notice(title, f"{text} A route for it will show here at once.", 404, self._pages, None)
 
     async def _render(self, scope: Scope) -> Served | None:
         """The page that a request of *scope* gives now, through the author's middleware and all."""
@@ -407,7 +418,7 @@ class _HttpEndpoint:
             error, failed = self._report(exc, request), True
             if self._is_handled(exc):
                 raise
-            response = _error_page(400 if isinstance(exc, MessageError) else 500, error.incident)
+            response = self._error_page(exc, error.incident, request)
         page = response.document if isinstance(response, PageResponse) else None
         if page is not None and page.digest is not None:
             # Looked at now, and not before: a page may count its visitors.
@@ -456,6 +467,15 @@ class _HttpEndpoint:
                 return respond(result, request)
         return respond(await run_handler(self._bound, call, self._desk.in_thread), request)
 
+    def _error_page(self, exc: BaseException, incident: str, request: Request) -> Response:
+        if isinstance(exc, MessageError):
+            status, title, text = 400, "Bad request", f"The app could not read this request. Incident {incident}."
+        else:
+            status, title, text = 500, "Something went wrong", f"The app's author can look up incident {incident}."
+        if not self._desk.in_development or request.method != "GET" or _RENDERED in request.scope:
+            return HTMLResponse(notice(title, text), status)
+        return _live_notice(title, text, status, self._pages, self.made_by())
+
     def _is_handled(self, exc: BaseException) -> bool:
         """Whether the author has a handler of their own for *exc*."""
         handled = _exception_handlers(self._desk)
@@ -493,10 +513,12 @@ def _exception_handlers(desk: AppDesk) -> dict[Any, Callable[..., Any]]:
     return {**desk.options.exception_handlers, **dict(added)}
 
 
-def _error_page(status: int, incident: str) -> Response:
-    if status == 400:
-        return HTMLResponse(notice("Bad request", f"The app could not read this request. Incident {incident}."), 400)
-    return HTMLResponse(notice("Something went wrong", f"The app's author can look up incident {incident}."), 500)
+def _live_notice(title: str, text: str, status: int, pages: Pages, made_by: Hashable) -> Response:
+    """A page that says one thing, and changes in place when there is another one in its stead."""
+    page = document([ft("main", ft("h1", title), ft("p", text), cls="container")], title=title, in_development=True)
+    assert page.digest is not None
+    pages.remember(Served(page.digest, str(page), made_by))
+    return HTMLResponse(page, status)
 
 
 async def _deny(scope: Scope, receive: Receive, send: Send) -> None:

@@ -220,8 +220,8 @@ window.nbwsMorph = (() => {
       script.replaceWith(running);
       for (const [source, live] of next) if (live === script) next.set(source, running);
     }
-    for (const node of added) if (node.isConnected && window.htmx) htmx.process(node);
     for (const [element, names] of attributed) if (names.some(isHtmx) && window.htmx) process(element, names);
+    for (const node of added) if (node.isConnected && window.htmx) htmx.process(node);
     served = after;
     standing = next;
     document.dispatchEvent(new CustomEvent("nbws:morph"));

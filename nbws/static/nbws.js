@@ -198,7 +198,7 @@
       ended = false;
       const at = location.pathname.slice(root.length) + location.search;
       stream = new EventSource(`${root}/_nbws/feed?page=${own.dataset.page}&at=${encodeURIComponent(at)}`);
-      stream.onmessage = (event) => { live = JSON.parse(event.data); lost = false; tell(); };
+      stream.onmessage = (event) => { live = JSON.parse(event.data); lost = false; tell(); overlay(); };
       stream.onerror = () => { lost = true; tell(); };
       stream.addEventListener("page", (event) => change(JSON.parse(event.data)));
       // Another preview took the place of this one; it gets it back when the author comes near.
@@ -210,6 +210,37 @@
     document.addEventListener("focusin", open);
     window.addEventListener("pagehide", () => stream.close());
     window.addEventListener("pageshow", (event) => { if (event.persisted) open(); });
+  }
+
+  /* In a tab there is no output around the page to show errors in, so they lie over it: in a shadow, outside the body,
+     so that neither the author's styles nor changes of the page touch them. */
+  const dismissed = new Set();
+  let host = null;
+  function overlay() {
+    if (window.parent !== window) return;
+    const errors = live.errors.filter(({ id }) => !dismissed.has(id));
+    const notices = live.notices.filter(({ id }) => !dismissed.has(id));
+    if (host) host.remove();
+    if (!errors.length && !notices.length) return host = null;
+    host = document.createElement("nbws-errors");
+    const make = (tag, text, ...children) => {
+      const element = document.createElement(tag);
+      element.textContent = text;
+      element.append(...children);
+      return element;
+    };
+    const button = make("button", "dismiss");
+    button.onclick = () => { [...errors, ...notices].forEach(({ id }) => dismissed.add(id)); overlay(); };
+    host.attachShadow({ mode: "open" }).append(
+      make("style", `:host { position: fixed; inset: auto 0 0 0; z-index: 2147483647; max-height: 50vh; overflow: auto; padding: .6rem 1rem;
+        background: #1d2229; color: #e4e7ec; border-top: 3px solid #e5534b; font: 13px/1.45 system-ui, sans-serif }
+        pre { margin: .3rem 0; overflow: auto; font: 12px/1.45 ui-monospace, monospace } summary { cursor: pointer }
+        p { margin: .2rem 0 } button { float: right; font: inherit; color: inherit; background: none; border: 0; cursor: pointer }`),
+      button, ...notices.map(({ text }) => make("p", text)),
+      ...errors.reverse().map(({ title, message, text, times }) =>
+        make("details", "", make("summary", times > 1 ? `${title} (${times} times)` : title), make("pre", `message: ${message}\n${text}`))));
+    host.setAttribute("role", "log");
+    document.documentElement.append(host);
   }
 
   let read = null;  // the elements that the page consisted of when it had been read
