@@ -44,6 +44,7 @@ from nbws.reading import reads_of
 from nbws.recording import Replay
 from nbws.reporting import Reporter
 from nbws.security import Policy, derive_token, new_ticket
+from nbws.speaking import Said, Speaker
 from nbws.staging import Staged, check_swap_hook, hook_of, ws_definition
 from nbws.state import State
 from nbws.static_files import WEB_FILES, WebFiles
@@ -65,6 +66,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
 
 _RECORDED = 20  #: messages of a connection, in development
+_SAID_SHOWN = 30  #: texts of handlers, in the previews
 _GONE_KEPT = 8  #: connections that have gone, with what they said
 _REPLAY_SECONDS = 60.0
 MIGRATED_AT_ONCE = 8  #: connections that look for their swap hook in one turn of the loop; messages come between turns
@@ -88,6 +90,8 @@ class App:
     *auto_rollback*: a new version that fails so many times in a row gives way to the last one that worked; None leaves
     it. *record*: how many messages each connection keeps for `replay`; None keeps 20 in development and none
     otherwise, False none. *redact*: names of fields whose values are kept and shown nowhere.
+    *prints*: where in a notebook the output of handlers goes: "panel" shows it under the previews, and under the cell
+    that defined the handler where none is open; "cell" under that cell always.
     *before* holds functions, or `Beforeware`s, that run before HTTP handlers; *middleware* Starlette's; *debug*
     shows tracebacks of HTTP handlers to clients.
     """
@@ -422,6 +426,11 @@ class App:
         return self._reporter.errors
 
     @property
+    def said(self) -> tuple[Said, ...]:
+        """The last 500 things that handlers printed, warned or displayed in a notebook; the newest last."""
+        return tuple(self._reporter.said)
+
+    @property
     def endpoints(self) -> Endpoints:
         """What is live, by path: `app.endpoints["/chat/{room}"].version`. Renders as a table."""
         self._publish_modules()
@@ -576,6 +585,14 @@ class App:
             self._retries[error.key] = retry
         self._give_way(error)
         self.feed.changed()
+
+    def hear(self, whose: Speaker, stream: str, text: str) -> None:
+        """A handler printed *text*. Callable from any thread."""
+        self._reporter.hear(whose, stream, text)
+        self.feed.changed()
+        cell = self._parents.get(whose.key)  # None for a handler of a module, which has none
+        if self._notebook is not None and cell and (self.options.prints == "cell" or not self.feed.is_heard):
+            self._notebook.write_under(cell, text, "stderr" if stream == "stderr" else "stdout")
 
     def on_problem(self, connection: Connection, problem: str) -> None:
         """Warn the author, once, of something that the browser will not show."""
@@ -859,6 +876,10 @@ class App:
             "endpoints": versions,
             "errors": errors,
             "error_count": self._reporter.count,
+            "said": [
+                {"id": each.number, "who": str(each.speaker), "path": each.speaker.key.path, "text": each.text}
+                for each in list(self._reporter.said)[-_SAID_SHOWN:]
+            ],
             "notices": [{"id": notice.id, "text": notice.text} for notice in self._reporter.notices],
         }
 

@@ -45,6 +45,7 @@ from nbws.reading import reach
 from nbws.responses import PageResponse, respond
 from nbws.resume import PARAMETER, Asked
 from nbws.security import Policy
+from nbws.speaking import Speaker, speaker
 from nbws.tasks import Tasks
 from nbws.urls import query_of, without
 
@@ -396,6 +397,7 @@ class _HttpEndpoint:
         version = self._entry.current
         version.messages += 0 if _RENDERED in scope else 1
         version.running += 1
+        speaker.set(Speaker(self._desk, self._key, self._bound.name, version.number))
         try:
             await self._serve(Request(scope, receive, send), scope, receive, send)
         finally:

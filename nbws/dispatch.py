@@ -31,6 +31,7 @@ from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
 from nbws.limits import Limits
 from nbws.messages import NOTHING, Message, parse, redact, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
+from nbws.speaking import Speaker, speaker
 from nbws.urls import query_of
 
 __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
@@ -190,6 +191,11 @@ class Worker:
             if token is not None:
                 watching.reset(token)
 
+    def _speak_as(self, bound: Bound, version: Version) -> None:
+        """Let what is printed from now on, in the worker's task, be that of *bound*."""
+        connection = self._connection
+        speaker.set(Speaker(connection.app, connection.key, bound.name, version.number, connection.id))
+
     async def _run(self, frame: str | bytes, bound: Bound) -> None:
         if isinstance(frame, str):
             message = self._parsed(frame, bound)
@@ -241,6 +247,7 @@ class Worker:
         if version is not self._seen:
             await self._guarded(self._migrate(version, handler))  # cut short, it does not take the message with it
         self._version, self._handler = version, handler
+        self._speak_as(handler.message, version)
         self._looked_up_in = weakref.ref(table)
         return True
 
@@ -313,6 +320,7 @@ class Worker:
         if bound is None or version is None:
             return
         version.running += 1
+        self._speak_as(bound, version)
         try:
             await self._call(bound, NOTHING, hook=True)
         except BaseException as exc:
@@ -384,6 +392,8 @@ async def replay(desk: Desk, connection: Connection, recorded: Recorded, entry: 
 
     async def rehearse() -> str | None:
         watching.set(watch)
+        bound = entry.definition.target.message
+        speaker.set(Speaker(connection.app, connection.key, f"{bound.name} (replay)", entry.version, connection.id))
         shadow = connection.shadow(copy.deepcopy(state))
         worker = Worker(desk, shadow, query_of(connection.scope))
         return await worker.rehearse(recorded.frame, entry.definition.target)

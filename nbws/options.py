@@ -60,6 +60,7 @@ class Options:
     debug: bool = False
     auto_rollback: int | None = None
     record: int | None = None
+    prints: Literal["panel", "cell"] = "panel"
     redact: Sequence[str] = ("password", "passwd", "secret", "token", "api_key", "csrf_token")
 
     @classmethod
@@ -91,6 +92,8 @@ class Options:
             raise DefinitionError(
                 f"record={self.record!r} is no number of messages; give one such as 20, False for none, or None"
             )
+        if self.prints not in ("panel", "cell"):
+            raise DefinitionError(f"prints={self.prints!r} is no place; there is 'panel' and 'cell'")
         if not isinstance(self.limits, Limits):
             raise DefinitionError(f"limits={self.limits!r} is no Limits; give Limits(connections=100), for example")
         if not isinstance(self.host, str):

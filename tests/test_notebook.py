@@ -462,6 +462,68 @@ def test_an_error_of_a_handler_is_shown_under_the_cell_that_defined_it(author: A
     assert "async def h(text: str): 1 / int(text)" in shown
 
 
+PRINTS = """
+import sys, warnings
+@app.ws("/ws", conn=lambda ws: print("joined"))
+{kind} handler(text: str):
+    print("said", text)
+    print("loudly", text, file=sys.stderr)
+    display({{"of": text}})
+    warnings.warn("careful " + text)
+    return P(text, id="out")
+"""
+
+
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_what_a_handler_prints_is_under_its_cell_and_never_under_the_one_that_runs(author: Author, kind: str) -> None:
+    defined = author.kernel.start(author.cell("ws"), PRINTS.format(kind=kind))
+    assert author.kernel.finish(defined).ok
+    with author.client("/ws") as client:
+        running = author.kernel.start(
+            author.cell("busy"),
+            "import time\nprint('of the cell')\nwhile not any('careful' in s.text for s in app.said): time.sleep(0.01)",
+        )
+        assert ask(client, "hi") == "hi"
+        ran = author.kernel.finish(running)
+    assert (ran.stdout, ran.stderr, ran.data) == ("of the cell\n", "", [])
+    text = author.kernel.wait_for_text(defined, "careful hi")
+    for printed in ("joined\n", "said hi\n", "loudly hi\n", "{'of': 'hi'}\n"):
+        assert printed in text
+    said = author.ask("[(s.speaker.handler, s.speaker.version, s.stream, s.text) for s in app.said]")
+    assert ["handler", 1, "stdout", "said hi\n"] in said  # type: ignore[operator]
+
+
+def test_what_two_handlers_print_at_once_stays_apart(author: Author) -> None:
+    author.run(
+        "ws",
+        """
+import asyncio
+@app.ws("/ws")
+async def handler(text: str):
+    print(text, end=" ")
+    await asyncio.sleep(0.05)
+    print(text)
+    return P(text, id="out")
+""",
+    )
+    with author.client("/ws") as one, author.client("/ws") as two:
+        say(one, "a")
+        say(two, "b")
+        one.recv(timeout=10)
+        two.recv(timeout=10)
+    said = author.ask("[[s.speaker.connection, s.text] for s in app.said]")
+    by_connection: dict[str, str] = {}
+    for connection, text in said:  # type: ignore[attr-defined]
+        by_connection[connection] = by_connection.get(connection, "") + text
+    assert sorted(by_connection.values()) == ["a a\n", "b b\n"]
+
+
+def test_cells_print_as_ever(author: Author) -> None:
+    assert author.run("any", "print('as', 'ever'); import sys; sys.stdout.flush()") == "as ever\n"
+    shown = author.kernel.check(author.cell("show"), "display('x'); print('y')")
+    assert (shown.stdout, shown.value) == ("y\n", "'x'")
+
+
 def test_a_fragment_without_an_id_is_warned_about_with_the_fix(author: Author) -> None:
     request = author.kernel.start(author.cell("ws"), "@app.ws('/ws')\nasync def h(text: str): return P(text)")
     assert author.kernel.finish(request).ok

@@ -62,6 +62,25 @@ def test_half_a_message_survives_the_swap_and_goes_to_the_new_handler_on_the_sam
     assert (sockets.opened, sockets.closed) == (1, 0)
 
 
+def test_what_handlers_print_is_folded_under_the_preview(chat: Notebook) -> None:
+    chat.set_source(
+        HANDLER, chat.source(HANDLER).replace("    lines.append", "    print('heard', text)\n    lines.append")
+    )
+    run(chat, HANDLER, PREVIEW)
+    frame = preview(chat)
+    said = chat.cell(PREVIEW).locator(".nbws-said")
+    expect(said).to_be_hidden()
+    say(frame, "<hi>")
+    expect(said).to_be_visible()
+    expect(said.locator("summary")).to_have_text("Output of handlers (1)")
+    said.locator("summary").click()
+    expect(said.locator("pre")).to_contain_text("heard <hi>")
+    expect(said.locator("pre")).to_contain_text("/chat chat v2")
+    say(frame, "again")
+    expect(said.locator("pre")).to_contain_text("heard again")
+    assert "heard" not in chat.cell(HANDLER).locator(".jp-OutputArea").inner_text()
+
+
 def test_the_hot_swap_notebook_in_jupyterlab(notebook_in_lab: OpenNotebook) -> None:
     path = CHAT.with_name("04-hot-swap.ipynb")
     cells = json.loads(path.read_text())["cells"]
