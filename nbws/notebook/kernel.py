@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from nbws.notebook.cells import CellEvents, importing_module
+from nbws.notebook.cells import CellEvents
+from nbws.runs import importing_module
 
 __all__ = ["Notebook"]
 
