@@ -287,8 +287,10 @@ class App:
         What this cell has defined so far is published then. Raises PortTakenError or ServerStartError; the app is
         then as it was.
         """
+        served_already = self.is_running
         self._start()
-        self._print_link()
+        if self.in_notebook or not served_already:  # else each save of a program under development would print it
+            self._print_link()
 
     def stop(self) -> None:
         """Stop serving: connections are closed with 1012, after which clients come back. Returns within 6 s."""
@@ -536,7 +538,7 @@ class App:
             for key in self._owned_by(run):
                 self._parents[key] = self._notebook.parent()
 
-    def check(self, run: Run) -> None:
+    def check_run(self, run: Run) -> None:
         """Raises DefinitionError where what *run* has defined cannot be published."""
         self._staged(run).check(self.table, self._compile)
 

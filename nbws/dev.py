@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import io
+import logging
 import os
 import signal
 import sys
@@ -41,6 +42,7 @@ def develop(target: str, host: str | None = None, port: int | None = None) -> No
         raise NbwsError("nbws dev needs watchfiles, which is not installed here; pip install 'nbws[watch]' installs it")
     if isinstance(sys.stdout, io.TextIOWrapper):  # it may know no arrow
         sys.stdout.reconfigure(errors="replace")
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts changes where the program logs INFO
     session = _notebook_session(target) if target.endswith(".ipynb") else _program_session(target)
     sys.argv = [target]
     with developing(Development(host, port, session.program)), _sigterm_as_interrupt():
@@ -140,11 +142,17 @@ class _Session:
                 _warn(author_traceback(exc.__cause__).rstrip())
             _warn(f"nbws: {exc}. Save {self._title} again when that is mended.")
 
-    def _tell_success(self, what: str, before: Mapping[App, HandlerTable], names: Iterable[str] = ()) -> None:
+    def _tell_success(
+        self,
+        what: str,
+        before: Mapping[App, HandlerTable],
+        names: Iterable[str] = (),
+        otherwise: str = "nothing changed",
+    ) -> None:
         lines = [line for app, table in self._tables().items() for line in what_changed(before.get(app, _EMPTY), table)]
         names = _listed(sorted(names))
         told = [_listed(lines), f"changed: {names}" if names else ""]
-        _say(f"{what}: {'; '.join(filter(None, told)) or 'nothing changed'}")
+        _say(f"{what}: {'; '.join(filter(None, told)) or otherwise}")
 
     def _tell_failure(self, what: str) -> None:
         live = _listed([line for table in self._tables().values() for line in what_is_live(table)])
@@ -156,7 +164,9 @@ class _Session:
             _warn(f"{what}. Nothing is live yet; save it again when it is mended.")
 
     def _tell_beginning(self, files: Iterable[Path]) -> None:
+        """What there is to know once it serves."""
         names = _listed([path.name for path in files])
+        self._has_run = True
         _say(f"Each save of {names} is swapped in under the open connections. Ctrl+C stops.")
 
 
@@ -186,11 +196,10 @@ class _ProgramSession(_Session):
         app = self._find_app(self._program.names)
         assert app is not None  # else _check had refused
         self._serve(app)
-        if not self._has_run:
-            self._tell_beginning(self._program.files)
-        else:
+        if self._has_run:
             self._tell_success(_listed([path.name for path in saved]), before, outcome.changed)
-        self._has_run = True
+        elif app.is_running:
+            self._tell_beginning(self._program.files)
 
     def _check(self, names: Mapping[str, Any]) -> None:
         if self._find_app(names) is None:
@@ -229,6 +238,7 @@ class _NotebookSession(_Session):
             loop.run_until_complete(self._live())
         finally:
             self._stopped.set()
+            self._shell.shows_errors = False  # those of cells that are cancelled
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
                 task.cancel()
@@ -255,6 +265,8 @@ class _NotebookSession(_Session):
         self._cells = cells
         for cell in changed:
             error = await self._shell.run(cell)
+            if self._stopped.is_set():
+                return
             self._ran[cell.id] = cell.source if error is None else ""
             if error is not None:
                 self._serve_what_there_is()
@@ -263,14 +275,17 @@ class _NotebookSession(_Session):
         for id in gone:
             await self._shell.run(Cell(id, 0, "pass"))  # the cell without what it defined
             del self._ran[id]
-        if not self._serve_what_there_is():
+        is_served = self._serve_what_there_is()
+        if is_served is None:
             self._tell_failure(f"{self._title} makes no App named 'app'")
-        elif not self._has_run:
+        elif not self._has_run and is_served:
             self._tell_beginning([self._path])
-            self._has_run = True
-        else:
+        elif self._has_run:
             numbers = _listed([str(cell.number) for cell in changed])
-            self._tell_success(f"{self._title}{f', cell {numbers}' if numbers else ''}", before)
+            if numbers:
+                self._tell_success(f"{self._title}, cell {numbers}", before, otherwise="no endpoint changed")
+            else:
+                self._tell_success(self._title, before)
 
     async def _read(self) -> list[Cell] | None:
         """The cells of the file; None, and a word about it, where it is no notebook now."""
@@ -290,13 +305,12 @@ class _NotebookSession(_Session):
                 return None
             await asyncio.sleep(0.05)
 
-    def _serve_what_there_is(self) -> bool:
-        """Start the app that the notebook has made, unless it did that itself; whether there is one."""
+    def _serve_what_there_is(self) -> bool | None:
+        """Start the app that the notebook has made, unless it did; whether one serves, None where none was made."""
         app = self._find_app(self._shell.user_ns)
-        if app is None:
-            return any(each.is_running for each in self._tables())
-        self._serve(app)
-        return True
+        if app is not None:
+            self._serve(app)
+        return any(each.is_running for each in self._tables()) or (False if app is not None else None)
 
     def _tell_failed_cell(self, cell: Cell, changed: Sequence[Cell]) -> None:
         left = [str(each.number) for each in changed[changed.index(cell) + 1 :]]
@@ -352,8 +366,8 @@ def _listed(items: Sequence[str]) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(text + "\n", end="", flush=True)  # one write, or what handlers print may stand in between
 
 
 def _warn(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(text + "\n", end="", file=sys.stderr, flush=True)

@@ -6,8 +6,10 @@ reads at once, through whatever names. A class that is written as before stays t
 before would be no instance of it any more. All else is run: functions, imports, calls, loops, conditions, assignments
 to attributes and items.
 
-What a function reads when it is called is late and does not count; its decorators, defaults and annotations do. A
-function that assigns to a `global` counts as changed each time, for an older one would assign where nobody looks.
+What a function reads when it is called is late and does not count; its decorators, defaults and annotations do. So does
+an assignment to an attribute or an item of what is read. A call of its methods does not: `app.mount(...)` would empty
+whatever was made of `app`. A function that assigns to a `global` counts as changed each time, for an older one would
+assign where nobody looks.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class Statement:
 
     text: str  #: what it says, without where it stands
     binds: frozenset[str]
-    touches: frozenset[str]  #: names of what it may change without binding them: `users["ann"] = 1`
+    touches: frozenset[str]  #: names of what it changes without binding them: `users["ann"] = 1`
     reads: frozenset[_Read]  #: at once
     sources: Mapping[str, frozenset[_Source]]  #: what the names that it imports stand for
     stars: frozenset[str]  #: modules that it imports everything from
@@ -289,9 +291,9 @@ class _Reader(ast.NodeVisitor):
             self.binds.add(name)
 
     def _touch(self, target: ast.expr) -> None:
-        """*target* is assigned to or called upon; what its root stands for may be another thing then."""
+        """*target*, an attribute or an item, is assigned to; what its root stands for may be another thing then."""
         root = target
-        while isinstance(root, ast.Attribute | ast.Subscript | ast.Call | ast.Starred):
+        while isinstance(root, ast.Attribute | ast.Subscript | ast.Call):
             root = root.func if isinstance(root, ast.Call) else root.value
         if isinstance(root, ast.Name) and not self._is_late:
             self.touches.add(root.id)
@@ -330,12 +332,6 @@ class _Reader(ast.NodeVisitor):
         if node.value is not None:
             self.visit(node.target)
             self.visit(node.value)
-
-    def visit_Expr(self, node: ast.Expr) -> None:
-        for each in ast.walk(node.value):
-            if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute):
-                self._touch(each.func)
-        self.generic_visit(node)
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         self._bind(node.name)

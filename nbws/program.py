@@ -205,7 +205,7 @@ class Program(Runs):
                 self._import(again, run)
                 check(run.bodies[self.main].names if self.main in run.bodies else self.names)
                 for listener in self.listeners:
-                    listener.check(run)
+                    listener.check_run(run)
                 replacement.accept()
         except BaseException as exc:
             self._fail(run)

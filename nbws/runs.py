@@ -48,7 +48,7 @@ class RunListener(Protocol):
 
     def run_begins(self, run: Run) -> None: ...
     def run_ends(self, run: Run, succeeded: bool) -> None: ...
-    def check(self, run: Run) -> None:
+    def check_run(self, run: Run) -> None:
         """Raises DefinitionError where what the run has defined cannot be published."""
 
 

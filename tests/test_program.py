@@ -109,6 +109,23 @@ def test_a_route_that_the_file_defines_no_more_retires_and_comes_back(author: Au
     assert author.versions() == {"/ws": 1, "/other": 2}
 
 
+def test_a_hook_that_is_edited_alone_is_a_new_version_with_the_new_function(author: Author) -> None:
+    text = HEAD + "def joined(send): return 1\n@app.ws('/ws', conn=joined)\ndef ws(text: str): pass\n"
+    author.save(web=text)
+    author.save(web=text.replace("return 1", "return 2"))
+    assert author.versions() == {"/ws": 2}
+    bound = author.app.hook(Key(WEBSOCKET, "/ws"), "conn")
+    assert bound is not None
+    assert bound.fn(None) == 2
+
+
+def test_a_model_with_other_fields_makes_a_new_version_of_its_handler(author: Author) -> None:
+    text = HEAD + "@dataclass\nclass Move:\n    x: int\n@app.ws('/ws')\ndef ws(move: Move): return move\n"
+    author.save(web=text)
+    author.save(web=text.replace("x: int", "x: str"))
+    assert author.versions() == {"/ws": 2}
+
+
 def test_what_the_body_defines_is_live_when_all_of_it_has_run(author: Author) -> None:
     author.save(web=HEAD + echo() + "assert '/ws' not in app.endpoints\n")
     assert author.versions() == {"/ws": 1}

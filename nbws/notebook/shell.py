@@ -58,6 +58,7 @@ class CellShell(InteractiveShell):
     displayhook_class = traitlets.Type(_NoDisplay)
     display_pub_class = traitlets.Type(_NoPublisher)
     compiler_class = traitlets.Type(_Compiler)
+    shows_errors = True
 
     def get_parent(self) -> dict[str, Any] | None:
         """The request that the running code belongs to, in the form of a Jupyter message."""
@@ -68,7 +69,7 @@ class CellShell(InteractiveShell):
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
         error = exc_tuple[1] if exc_tuple is not None else sys.exc_info()[1]
-        if error is not None and not isinstance(error, KeyboardInterrupt):
+        if self.shows_errors and error is not None and not isinstance(error, KeyboardInterrupt):
             print(author_traceback(error, (IPython, traitlets)), file=sys.stderr, end="", flush=True)
 
     def showsyntaxerror(self, *args: Any, **kwargs: Any) -> None:
