@@ -101,6 +101,7 @@ class _Session:
     def __init__(self, title: str, runs: Runs, app_name: str = "app") -> None:
         self._title, self._runs, self._app_name = title, runs, app_name
         self._served: App | None = None
+        self._replaced: set[App] = set()
         self._has_run = False
         self._stopped = threading.Event()
 
@@ -109,13 +110,23 @@ class _Session:
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Stop whatever serves."""
+        """Stop whatever serves, all at once: each may take its seconds."""
         self._stopped.set()
-        for app in self._tables():
-            app.stop()
+        stops = [threading.Thread(target=app.stop) for app in self._apps()]
+        for stop in stops:
+            stop.start()
+        for stop in stops:
+            stop.join()
+
+    def _apps(self) -> list[App]:
+        """Those that were made, but not those that others have been served in place of."""
+        return [app for app in self._runs.listeners if isinstance(app, App) and app not in self._replaced]
 
     def _tables(self) -> dict[App, HandlerTable]:
-        return {app: app.table for app in self._runs.listeners if isinstance(app, App)}
+        return {app: app.table for app in self._apps()}
+
+    def _live(self) -> str:
+        return _listed([line for app in self._apps() for line in what_is_live(app.table)])
 
     def _find_app(self, names: Mapping[str, Any]) -> App | None:
         """The App of the name that is asked for; where none is asked for, the only one will do."""
@@ -128,8 +139,10 @@ class _Session:
     def _serve(self, app: App) -> None:
         """Have *app* served. Raises PortTakenError."""
         before, self._served = self._served, app
-        if before is not None and before is not app and before.is_running:
+        self._replaced.discard(app)
+        if before is not None and before is not app:
             _say(f"{self._title} makes another app now; the one before stops, and its connections are closed.")
+            self._replaced.add(before)
             before.stop()
         if app.is_running:
             return
@@ -155,8 +168,7 @@ class _Session:
         _say(f"{what}: {'; '.join(filter(None, told)) or otherwise}")
 
     def _tell_failure(self, what: str) -> None:
-        live = _listed([line for table in self._tables().values() for line in what_is_live(table)])
-        if live:
+        if live := self._live():
             _warn(f"{what}. Nothing changed; live as before: {live}")
         elif self._has_run:
             _warn(f"{what}. Nothing changed.")
@@ -165,7 +177,7 @@ class _Session:
 
     def _tell_beginning(self, files: Iterable[Path]) -> None:
         """What there is to know once it serves."""
-        names = _listed([path.name for path in files])
+        names = _named(files)
         self._has_run = True
         _say(f"Each save of {names} is swapped in under the open connections. Ctrl+C stops.")
 
@@ -191,13 +203,13 @@ class _ProgramSession(_Session):
                 self._tell_failure(str(error))
             else:
                 _warn(author_traceback(error).rstrip())
-                self._tell_failure(f"{_listed([path.name for path in saved]) or self._title} does not run")
+                self._tell_failure(f"{_named(saved) or self._title} does not run")
             return
         app = self._find_app(self._program.names)
         assert app is not None  # else _check had refused
         self._serve(app)
         if self._has_run:
-            self._tell_success(_listed([path.name for path in saved]), before, outcome.changed)
+            self._tell_success(_named(saved), before, outcome.changed)
         elif app.is_running:
             self._tell_beginning(self._program.files)
 
@@ -235,7 +247,7 @@ class _NotebookSession(_Session):
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         try:
-            loop.run_until_complete(self._live())
+            loop.run_until_complete(self._run_on())
         finally:
             self._stopped.set()
             self._shell.shows_errors = False  # those of cells that are cancelled
@@ -247,7 +259,7 @@ class _NotebookSession(_Session):
             asyncio.set_event_loop(None)
             loop.close()
 
-    async def _live(self) -> None:
+    async def _run_on(self) -> None:
         await self._run()
         following = saves(lambda: {self._path: self._mark}, self._stopped)
         loop = asyncio.get_running_loop()
@@ -317,8 +329,7 @@ class _NotebookSession(_Session):
         what = f"{self._title}: {cell} does not run"
         if left:
             what += f"; cell {_listed(left)} {'was' if len(left) == 1 else 'were'} not run"
-        live = _listed([line for table in self._tables().values() for line in what_is_live(table)])
-        _warn(f"{what}. Live: {live or 'nothing yet'}")
+        _warn(f"{what}. Live: {self._live() or 'nothing yet'}")
 
 
 # -- what is said
@@ -363,6 +374,12 @@ def _name(key: Key) -> str:
 def _listed(items: Sequence[str]) -> str:
     shown = ", ".join(items[:_LISTED])
     return f"{shown} and {len(items) - _LISTED} more" if len(items) > _LISTED else shown
+
+
+def _named(files: Iterable[Path]) -> str:
+    """*files* by their paths from here, where they are below."""
+    here = Path.cwd()
+    return _listed([str(path.relative_to(here)) if path.is_relative_to(here) else path.name for path in files])
 
 
 def _say(text: str) -> None:

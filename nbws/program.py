@@ -12,6 +12,7 @@ import importlib
 import sys
 import threading
 import types
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -313,7 +314,9 @@ class Program(Runs):
             found = mark(body.path)  # before it is read: what is written meanwhile is another state
             try:
                 sources[name] = (found, body.path.read_bytes())
-                new[name] = read_code(_parsed(sources[name][1], body.path), package_of(body.module))
+                with _no_warnings():  # they come when it is run
+                    tree = _parsed(sources[name][1], body.path)
+                new[name] = read_code(tree, package_of(body.module))
             except (OSError, SyntaxError, ValueError):
                 continue
         edits = compare(old, new)
@@ -351,27 +354,43 @@ class Program(Runs):
     def _execute_in_run(self, run: _ProgramRun, body: _Body, tree: ast.Module) -> None:
         edit, old = run.edits.get(body.name, Edit()), self._live.get(body.name)
         labels = frozenset(statement.label for statement in body.code.statements)
-        flags = 0
-        for place, (node, statement) in enumerate(zip(tree.body, body.code.statements, strict=True)):
+        codes = _compiled_apart(tree, body.path)
+        for place, (code, statement) in enumerate(zip(codes, body.code.statements, strict=True)):
             place_before = edit.kept.get(place)
             with run.statement(body.name, statement.label, labels) as acts:
-                if old is not None and place_before is not None and _can_stay(statement.binds, old.names):
-                    body.kept.update({name: old.names[name] for name in statement.binds})
-                    body.names.update({name: old.names[name] for name in statement.binds})
+                if old is None or place_before is None or not _can_stay(statement.binds, old.names):
+                    exec(code, body.names)
+                else:
+                    kept = {name: old.names[name] for name in statement.binds}
+                    body.kept.update(kept)
+                    body.names.update(kept)
                     run.keep_apps(body.name, statement.label)
                     for app, act in old.acts[place_before]:
                         staged: Staged = run.memory.setdefault(app, Staged())
                         staged.do_again(act)
-                else:
-                    code = compile(ast.Module([node], []), str(body.path), "exec", flags=flags, dont_inherit=True)
-                    flags |= code.co_flags & _FUTURES
-                    exec(code, body.names)
             body.acts.append(acts)
 
 
 def _can_stay(names: Iterable[str], old: Mapping[str, Any]) -> bool:
     """Whether the old values are there, and none is a module, which may have been imported anew."""
     return all(name in old and not isinstance(old[name], types.ModuleType) for name in names)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _compiled_apart(tree: ast.Module, path: Path) -> list[types.CodeType]:
+    """The code of each statement, which the `from __future__ import` of those before it apply to."""
+    codes, flags = [], 0
+    with _no_warnings():  # they came when the whole was compiled
+        for node in tree.body:
+            codes.append(compile(ast.Module([node], []), str(path), "exec", flags, dont_inherit=True))
+            flags |= codes[-1].co_flags & _FUTURES
+    return codes
 
 
 def _parsed(source: bytes, path: Path) -> ast.Module:

@@ -281,12 +281,13 @@ def test_the_app_of_another_name_is_another_app_and_is_served_in_place_of_the_on
     with dev.connect() as client:
         dev.write(HEAD.replace("App()", "App('other')") + echo("'two '"))
         dev.wait_for("makes another app now")
-        dev.wait_for("new WS /ws")
+        assert dev.wait_for("new WS /ws") == "web.py: new WS /ws; changed: app"
         with pytest.raises(ConnectionClosed):
             client.recv(timeout=SECONDS)
         assert client.close_code == 1012
     with dev.connect() as client:
         assert ask(client, "a") == "two a"
+    assert dev.save("1 / 0").endswith("live as before: WS /ws v1")
 
 
 def test_a_program_that_does_not_run_at_first_is_waited_for(tmp_path: Path) -> None:
@@ -330,7 +331,7 @@ def test_a_module_is_served_where_the_command_line_says(tmp_path: Path) -> None:
         with dev.connect() as client:
             assert ask(client, "a") == "one a"
             (tmp_path / "shop" / "words.py").write_text("word = 'two '\n")
-            dev.wait_for("^words.py: changed: word")
+            dev.wait_for("^shop.words.py: changed: word")
             assert ask(client, "a") == "two a"
 
 

@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -565,6 +566,15 @@ def test_futures_and_docstrings_are_those_of_the_file(author: Author) -> None:
     )
     assert author["__doc__"] == "A chat."
     assert author["f"].__annotations__ == {"x": "Later"}
+
+
+def test_a_warning_of_the_compiler_comes_once_for_each_run(author: Author) -> None:
+    text = HEAD + "x = '\\d'\ny = x is 'd'\n"
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            author.save(web=text)
+        assert len(caught) == len({str(each.message) for each in caught}) == 2
 
 
 def test_an_error_is_raised_from_the_line_that_it_stands_in(author: Author) -> None:
