@@ -262,10 +262,9 @@ def test_of_saves_in_quick_succession_the_last_one_stays(dev: Dev) -> None:
     with dev.connect() as client:
         for number in range(30):
             dev.write(HEAD + echo(f"'{number} '"))
-        end = time.monotonic() + SECONDS
-        while ask(client, "x") != "29 x" and time.monotonic() < end:
-            pass
-        assert ask(client, "x") == "29 x"
+        dev.write(HEAD + echo("'last '") + echo(path="/last", name="last"))
+        dev.wait_for("new WS /last")  # how many runs there were before depends on the machine
+        assert ask(client, "x") == "last x"
 
 
 def test_an_error_of_a_handler_is_shown_in_the_terminal(dev: Dev) -> None:
@@ -517,8 +516,7 @@ def test_a_notebook_that_is_half_written_is_waited_for(noted: Dev) -> None:
         assert ask(client, "a") == "whole a"
         assert "cannot be read" in noted.save(whole[:60])
         assert ask(client, "a") == "whole a"
-        os.replace(noted.folder / "beside", noted.folder / "chat.ipynb")
-        noted.save(whole)
+        assert noted.save(whole) == "chat.ipynb: nothing changed"
 
 
 def test_a_notebook_serves_by_itself_where_it_wants_to_and_says_so_where_it_has_no_app(tmp_path: Path) -> None:
