@@ -17,17 +17,30 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
 from nbws.binding import RESERVED, Bound, Kind, compile_handler
-from nbws.connection import CloseCode, Connection, Membership, Sent, offer_all
-from nbws.dispatch import HandlerError
+from nbws.connection import CloseCode, Connection, Membership, Sent, offer_all, tell_all
+from nbws.dispatch import HandlerError, replay
 from nbws.endpoints import Endpoints
 from nbws.errors import DefinitionError, NbwsError
 from nbws.feed import Feed
 from nbws.fingerprint import fingerprint, source_of
-from nbws.handlers import WEBSOCKET, Change, Definition, HandlerTable, HttpHandler, Key, WsHandler, changes
+from nbws.handlers import (
+    WEBSOCKET,
+    Change,
+    Definition,
+    HandlerTable,
+    HttpHandler,
+    Key,
+    Version,
+    WsHandler,
+    changes,
+)
 from nbws.html import fragment
 from nbws.identity import identity_of_new_app, is_importing, known_app, remember, runs_here, this_notebook
+from nbws.interrupts import held_back
 from nbws.limits import Limits
 from nbws.options import Options
+from nbws.reading import reads_of
+from nbws.recording import Replay
 from nbws.reporting import Reporter
 from nbws.runs import Identity, Run, development
 from nbws.security import Policy, derive_token, new_ticket
@@ -47,6 +60,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
 
+_RECORDED = 20  #: messages of a connection, in development
+_GONE_KEPT = 8  #: connections that have gone, with what they said
+_REPLAY_SECONDS = 60.0
+MIGRATED_AT_ONCE = 8  #: connections that look for their swap hook in one turn of the loop; messages come between turns
+
 _log = logging.getLogger("nbws")
 _ticket = new_ticket()  # dies with the process
 _numbers = itertools.count()
@@ -63,6 +81,9 @@ class App:
     *host*, *port*: where it listens; a *port* of None is derived from the kernel (5001 in a script), and the next
     one is taken where that is taken. *token*: the credential that clients need; None asks for one in a notebook
     alone, True makes one. *allowed_hosts*, *allowed_origins*: who may ask beside loopback. *limits*: see `Limits`.
+    *auto_rollback*: a new version that fails so many times in a row gives way to the last one that worked; None leaves
+    it. *record*: how many messages each connection keeps for `replay`; None keeps 20 in development and none
+    otherwise, False none. *redact*: names of fields whose values are kept and shown nowhere.
     *before* holds functions, or `Beforeware`s, that run before HTTP handlers; *middleware* Starlette's; *debug*
     shows tracebacks of HTTP handlers to clients.
     """
@@ -100,6 +121,7 @@ class App:
         self._lock = threading.RLock()
         self._start_lock = threading.RLock()
         self._connections: dict[str, Connection] = {}
+        self._recorded_gone: deque[Connection] = deque(maxlen=_GONE_KEPT)
         self._number = next(_numbers)
         self._notebook = this_notebook()
         self._runs = runs_here()
@@ -176,7 +198,8 @@ class App:
             bound = self._compile(Key("GET", at), fn)
             handler = HttpHandler(bound, name or own_name, include_in_schema)
             for method in (chosen,) if isinstance(chosen, str) else chosen:
-                self._define(Definition(Key(method.upper(), at), handler, fingerprint(fn), source=source_of(fn)))
+                key = Key(method.upper(), at)
+                self._define(Definition(key, handler, fingerprint(fn), source=source_of(fn), reads=reads_of(fn)))
             _mark_routed(fn, at)
             return fn
 
@@ -274,10 +297,11 @@ class App:
     def publish(self) -> None:
         """Make what this cell has defined so far live now, before the cell has ended. Retires nothing yet."""
         run = self._run()
-        self._publish_modules()
-        if run is not None:
-            definitions, options = self._staged(run).take(self.table, self._compile)
-            self._publish(definitions, options=options)
+        with held_back():
+            self._publish_modules()
+            if run is not None:
+                definitions, options = self._staged(run).take(self.table, self._compile)
+                self._publish(definitions, options=options)
 
     # -- running
 
@@ -439,7 +463,10 @@ class App:
 
     @property
     def in_development(self) -> bool:
-        """Whether its author is at work on it: in a Jupyter kernel, or under `nbws dev`."""
+        """Whether its author works on it, in a Jupyter kernel or under `nbws dev`.
+
+        Pages listen to the feed then, and change in place when their code does.
+        """
         return self.in_notebook or development() is not None
 
     @property
@@ -478,14 +505,16 @@ class App:
             self._befores = (self.options.before, bound)
         return bound
 
-    def hook(self, key: Key, name: str) -> Bound | None:
-        """The `conn` or `disconn` function of *key*, as it is now; of its last version where it is retired."""
+    def hook(self, key: Key, name: str) -> tuple[Bound | None, Version | None]:
+        """The `conn` or `disconn` function of *key* as it is now, and its version: the last one where it is retired."""
         if self._runs is None:  # no run, whose end would take up a function that was defined anew
             definitions, _ = Staged().take(self.table, self._compile)
             self._publish(definitions)
         entry = self.table.get(key)
-        hook = entry.definition.target.hooks.get(name) if entry is not None else None
-        return hook.bound if hook is not None else None
+        if entry is None:
+            return None, None
+        hook = entry.definition.target.hooks.get(name)
+        return hook.bound if hook is not None else None, entry.current
 
     def admit(self, connection: Connection) -> bool:
         """Whether there is room for one more; then it is counted."""
@@ -498,6 +527,18 @@ class App:
 
     def forget(self, connection: Connection) -> None:
         self._connections.pop(connection.id, None)
+        if connection.recorded:
+            self._recorded_gone.append(connection)
+
+    @property
+    def recorded_messages(self) -> int:
+        """How many of its last messages a connection keeps."""
+        chosen = self.options.record
+        return chosen if chosen is not None else _RECORDED if self.in_development else 0
+
+    @property
+    def redacted(self) -> Collection[str]:
+        return self.options.redact
 
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         return await self._threads.run(function)
@@ -507,11 +548,32 @@ class App:
         self._reporter.report(error)
         if retry is not None:
             self._retries[error.key] = retry
+        self._give_way(error)
         self.feed.changed()
 
     def on_problem(self, connection: Connection, problem: str) -> None:
         """Warn the author, once, of something that the browser will not show."""
         self._reporter.warn(connection.key, problem)
+
+    def _give_way(self, error: HandlerError) -> None:
+        """Roll back from the version that failed, where it is new and fails too often; and say so."""
+        limit, entry = self.options.auto_rollback, self.table.get_live(error.key)
+        if limit is None or entry is None or entry.version != error.version:
+            return
+        failed = entry.current
+        if failed.failing < limit or failed.worked >= limit:
+            return
+        worked = [v for v in entry.history if v.code_of != failed.code_of and v.worked > 0]
+        if worked:
+            last = worked[-1]
+            self.roll_back(error.key, last.number)
+            now = self.table.get(error.key)
+            assert now is not None
+            self._reporter.notify(
+                error.key,
+                f"v{failed.number} of {error.key} failed {failed.failing} times in a row, so the code of "
+                f"v{last.code_of}, the last that worked, is live again as v{now.version}",
+            )
 
     def roll_back(self, key: Key, number: int) -> None:
         """See `Endpoint.rollback`."""
@@ -530,6 +592,22 @@ class App:
             raise LookupError(f"no message to {key} has failed, so there is none to run again")
         self._retries[key]()
 
+    def replay(self, key: Key, count: int) -> Replay:
+        """See `Endpoint.replay`."""
+        entry = self.table.get_live(key)
+        if entry is None:
+            raise LookupError(f"{key} is retired, so no version of it can run messages again")
+        connections = [c for c in (*self._recorded_gone, *self.connections) if c.key == key]
+        recorded = sorted(((r.number, c, r) for c in connections for r in c.recorded), key=lambda each: each[0])
+        if count < 1 or not recorded:
+            record = "" if self.recorded_messages else "; App(record=20) keeps the last 20 of each connection"
+            raise LookupError(f"no message to {key} has been recorded{record}")
+
+        async def run_again() -> Replay:
+            return Replay([await replay(self, connection, each, entry) for _, connection, each in recorded[-count:]])
+
+        return recorded[-1][1].wait_for(run_again(), _REPLAY_SECONDS)
+
     # -- runs of cells, and of a program under development
 
     def run_begins(self, run: Run) -> None:
@@ -543,7 +621,12 @@ class App:
         self._staged(run).check(self.table, self._compile)
 
     def run_ends(self, run: Run, succeeded: bool) -> None:
+        with held_back(forgotten=True):  # the cell has ended, so there is nothing to interrupt
+            self._end_run(run, succeeded)
+
+    def _end_run(self, run: Run, succeeded: bool) -> None:
         staged: Staged | None = run.memory.pop(self, None)
+        self.feed.changed()  # a helper that was defined anew is in no table
         self._publish_modules(run.modules_that_failed)
         if staged is None:
             return
@@ -556,7 +639,9 @@ class App:
             # Only a hook that was defined anew can be refused so late, when the cell cannot fail any more.
             print(f"DefinitionError: {exc}\nNothing of this cell is live; what was, stays.", file=sys.stderr)
             return
-        self._publish(definitions, self._owned_by(run) - staged.defined, options)
+        gone = self._owned_by(run) - staged.defined
+        # A route that is gone does not come back because its hook was defined anew.
+        self._publish([each for each in definitions if each.key not in gone], gone, options)
 
     def _run(self) -> Run | None:
         """The run that the calling code belongs to, where what it defines is staged."""
@@ -605,10 +690,8 @@ class App:
             if run is not None:
                 waiting += self._staged(run).definitions.values()
             known = [*waiting, *(entry.definition for _, entry in self.table)]
-            place, taken = (
-                owner.name if owner is not None else "",
-                {each.key for each in known if each.fingerprint != code},
-            )
+            place = owner.name if owner is not None else ""
+            taken = {each.key for each in known if each.fingerprint != code}
         return next(key for n in itertools.count(1) if (key := Key(method, f"{place}/{name}#{n}")) not in taken)
 
     def _stage_options(self, options: Options) -> None:
@@ -650,30 +733,39 @@ class App:
     def _point_at(
         self, next_table: Callable[[HandlerTable], HandlerTable], options: Options | None = None
     ) -> list[Change]:
-        """Make the next table the one that is live. The one place where that changes. Gives what has changed."""
-        with self._lock:
+        """Make the next table the one that is live, and tell all who wait for it. The one place where that changes.
+
+        Gives what has changed.
+        """
+        with held_back(), self._lock:
             old = self.table
             self.table = new = next_table(old)
             if options is not None:
                 self.options = options
-        changed = changes(old, new)
-        for change in changed:
-            if change.key.method == WEBSOCKET and (change.before is None or change.after is None or change.migrates):
+            changed = changes(old, new)
+            for change in changed:
+                if change.after is not None:  # going back to a version takes its function that was taken last
+                    change.after.current.take(change.after.definition)
+            told = [change for change in changed if change.concerns_connections]
+            if told:
+                by_key: dict[Key, list[Connection]] = {}
                 for connection in self.connections:
-                    if connection.key == change.key:
-                        self._tell_of(change, connection)
-        self.tasks.look_again()
-        self.feed.changed()
+                    by_key.setdefault(connection.key, []).append(connection)
+                for change in told:
+                    self._tell_of(change, by_key.get(change.key, []))
+            self.tasks.look_again()
+            self.feed.changed()
         return changed
 
-    def _tell_of(self, change: Change, connection: Connection) -> None:
+    def _tell_of(self, change: Change, connections: list[Connection]) -> None:
         if change.after is None:
-            connection.park(self.limits.park_seconds, partial(self._is_gone, change.key))
+            seconds, is_gone = self.limits.park_seconds, partial(self._is_gone, change.key)
+            tell_all(connections, lambda connection: connection.park(seconds, is_gone))
             return
         if change.before is None:
-            connection.unpark()
+            tell_all(connections, Connection.unpark)
         if change.migrates:
-            connection.look_again()
+            tell_all(connections, Connection.look_again, at_once=MIGRATED_AT_ONCE)
 
     def _is_gone(self, key: Key) -> bool:
         return self.table.get_live(key) is None
@@ -760,9 +852,17 @@ class App:
             for key, entry in self.table.live()
             if isinstance(entry.definition.target, WsHandler | HttpHandler)
         ]
-        latest = list(self.errors)[-3:]
-        errors = [{"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback} for e in latest]
-        return {"endpoints": versions, "errors": errors, "error_count": self._reporter.count}
+        errors = [
+            {"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback, "times": listed.times}
+            for listed in self._reporter.listed
+            for e in [listed.error]
+        ]
+        return {
+            "endpoints": versions,
+            "errors": errors,
+            "error_count": self._reporter.count,
+            "notices": [{"id": notice.id, "text": notice.text} for notice in self._reporter.notices],
+        }
 
     def _tell(self, key: Key, text: str, level: int) -> None:
         if self._notebook is None:

@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import re
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,27 +20,33 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
-from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from nbws.binding import Bound, Call
 from nbws.connection import Connection, Membership
-from nbws.dispatch import Desk, HandlerError, Worker, run_handler
+from nbws.conversation import Conversation, Conversations
+from nbws.dispatch import Desk, HandlerError, run_handler
 from nbws.errors import MessageError
-from nbws.feed import Feed
+from nbws.feed import Event, Feed
 from nbws.gate import Gate
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
+from nbws.html import ft
 from nbws.messages import NOTHING
 from nbws.messages import Message as Fields
 from nbws.options import Options
-from nbws.page import STATIC, notice
-from nbws.responses import respond
+from nbws.outbox import Outbox
+from nbws.page import STATIC, document, notice
+from nbws.pages import OpenPage, Pages, Served
+from nbws.reading import reach
+from nbws.responses import PageResponse, respond
+from nbws.resume import PARAMETER, Asked
 from nbws.security import Policy
 from nbws.tasks import Tasks
-from nbws.urls import query_of
+from nbws.urls import query_of, without
 
 __all__ = ["INJECTED", "AsgiApp", "Beforeware", "Threads"]
 
@@ -49,6 +55,8 @@ INJECTED: dict[type, str] = {Connection: "ws", WebSocket: "ws", Request: "reques
 
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _FEED_PATH = "/_nbws/feed"
+_STALLS_LOOKED_FOR = 0.5  #: seconds between two looks
+_RENDERED = "nbws.rendered"  #: in a scope: the list that takes the page, in place of a client
 
 
 class Beforeware:
@@ -87,9 +95,13 @@ class AppDesk(Desk, Protocol):
     @property
     def options(self) -> Options: ...
     @property
+    def connections(self) -> Iterable[Connection]: ...
+    @property
     def secret_key(self) -> str: ...
     @property
     def in_notebook(self) -> bool: ...
+    @property
+    def in_development(self) -> bool: ...
     @property
     def startup_table(self) -> HandlerTable: ...
     def policy(self, port: int) -> Policy: ...
@@ -107,6 +119,8 @@ class AsgiApp:
         self._routed: tuple[HandlerTable | None, Router] = (None, Router())
         self._stacked: tuple[Any, Any, ASGIApp] = (None, None, self._route)
         self._gate = Gate(self._pass, desk.policy, desk.in_notebook)
+        self._pages = Pages()
+        self.conversations = Conversations()
         self.startup_error: BaseException | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,6 +159,7 @@ class AsgiApp:
         )
         server_error = next((handlers[k] for k in (500, Exception) if k in handlers), None)
         by_kind = {k: _exception_handler(h) for k, h in handlers.items() if k not in (500, Exception)}
+        by_kind.setdefault(404, self._not_found)
         stack: ASGIApp = ExceptionMiddleware(self._route, handlers=by_kind, debug=options.debug)
         own = [Middleware(cls, *args, **kwargs) for cls, args, kwargs in added]
         for middleware in reversed((session, *own, *options.middleware)):
@@ -176,25 +191,92 @@ class AsgiApp:
     def _endpoint(self, key: Key, entry: Entry) -> BaseRoute:
         target = entry.definition.target
         if key.method == WEBSOCKET:
-            return WebSocketRoute(key.path, _WsEndpoint(self._desk, key), name=target.message.name)
+            return WebSocketRoute(key.path, _WsEndpoint(self._desk, self.conversations, key), name=target.message.name)
         if key.method == "MOUNT":
             app, name = target
             return Mount(key.path, app=app, name=name)
         handler: HttpHandler = target
         return Route(
             key.path,
-            _HttpEndpoint(self._desk, key, entry, handler.bound),
+            _HttpEndpoint(self._desk, self._pages, key, entry, handler.bound),
             methods=[key.method],
             name=handler.name,
             include_in_schema=handler.include_in_schema,
         )
 
+    # -- development
+
     async def _feed(self, request: Request) -> Response:
-        if not self._desk.in_notebook:
+        if not self._desk.in_development:
             raise HTTPException(404)
+        page = self._open_page(request)
+
+        async def change() -> Event | None:
+            found = await page.change() if page is not None else None
+            if found is None:
+                return None
+            before, now = found
+            old = before.html if before is not None else None
+            return Event("page", {"old": old, "new": now.html, "digest": now.digest}, now.digest)
+
         return StreamingResponse(
-            self._desk.feed.events(), media_type="text/event-stream", headers={"cache-control": "no-store"}
+            self._desk.feed.events(change), media_type="text/event-stream", headers={"cache-control": "no-store"}
         )
+
+    def _open_page(self, request: Request) -> OpenPage | None:
+        """The page that asks for the feed. A browser that comes back after a cut names the page that it had last."""
+        digest = request.headers.get("last-event-id") or request.query_params.get("page")
+        at = request.query_params.get("at", "")
+        if not digest or not at.startswith("/"):
+            return None
+        path, _, query = at.partition("?")
+        scope = {
+            **{
+                name: request.scope[name]
+                for name in ("type", "asgi", "http_version", "server", "client", "scheme", "app")
+            },
+            "headers": [(n, v) for n, v in request.scope["headers"] if n in (b"host", b"cookie", b"user-agent")],
+            "method": "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": request.scope.get("root_path", ""),
+            "query_string": query.encode(),
+        }
+        return OpenPage(self._pages.get(digest), lambda: self._made_by(scope), lambda: self._render(scope))
+
+    def _made_by(self, scope: Scope) -> Hashable:
+        """What a request of *scope* is answered by; None where no handler of the author's does."""
+        for route in self.router.routes:
+            match, _ = route.matches(scope)
+            if match is Match.FULL:
+                endpoint = getattr(route, "endpoint", None)
+                return endpoint.made_by() if isinstance(endpoint, _HttpEndpoint) else None
+        return None
+
+    async def _not_found(self, request: Request, exc: Exception) -> Response:
+        """The answer where no route is. While its author works on it the page waits for one, and becomes it."""
+        if "text/html" not in request.headers.get("accept", ""):
+            return PlainTextResponse("Not Found", 404)
+        title, text = "Not found", f"There is nothing at {request.url.path}."
+        if not self._desk.in_development:
+            return HTMLResponse(notice(title, text), 404)
+        return _live_notice(title, f"{text} A route for it will show here at once.", 404, self._pages, None)
+
+    async def _render(self, scope: Scope) -> Served | None:
+        """The page that a request of *scope* gives now, through the author's middleware and all."""
+        rendered: list[Served] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            pass
+
+        try:
+            await self._stack()({**scope, _RENDERED: rendered}, receive, send)
+        except Exception:  # reported already, by the endpoint
+            return None
+        return rendered[-1] if rendered else None
 
     # -- startup and shutdown
 
@@ -240,6 +322,15 @@ class AsgiApp:
                 lifespan = contextlib.asynccontextmanager(lifespan)
             await stack.enter_async_context(lifespan(self._desk))
         self._desk.tasks.start()
+        watch = asyncio.create_task(self._watch_for_stalls(), name="nbws stalled clients")
+        stack.callback(watch.cancel)
+        stack.push_async_callback(self.conversations.stop)
+
+    async def _watch_for_stalls(self) -> None:
+        while True:
+            await asyncio.sleep(_STALLS_LOOKED_FOR)
+            for connection in self._desk.connections:
+                connection.stalled(self._desk.limits.stall_seconds)
 
 
 class _Placed:
@@ -252,20 +343,35 @@ class _Placed:
 
 
 class _WsEndpoint:
-    """Accepts a websocket of one key and reads it to its end."""
+    """Accepts a websocket of one key, which begins a conversation or goes on with one."""
 
-    def __init__(self, desk: AppDesk, key: Key) -> None:
-        self._desk, self._key = desk, key
+    def __init__(self, desk: AppDesk, conversations: Conversations, key: Key) -> None:
+        self._desk, self._conversations, self._key = desk, conversations, key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        desk = self._desk
         await receive()  # websocket.connect
+        query = query_of(scope)
+        asked = Asked.of(query)
+        if asked is not None:
+            del query[PARAMETER]
+            scope = {**scope, "query_string": without(scope["query_string"], PARAMETER)}
+        if asked is not None and asked.key is not None:
+            known = self._conversations.get(asked.key)
+            is_ours = known is not None and known.connection.key == self._key
+            if known is not None and is_ours and await known.go_on(receive, send, scope, asked.received):
+                return
+        await self._begin(scope, query, receive, send, asked)
+
+    async def _begin(
+        self, scope: Scope, query: Mapping[str, list[str]], receive: Receive, send: Send, asked: Asked | None
+    ) -> None:
+        desk, limits = self._desk, self._desk.limits
         connection = Connection(
             self._key,
             scope["app"],
             HTTPConnection(scope),
             desk.membership,
-            outbox_bytes=desk.limits.outbox_bytes,
+            outbox=Outbox(limits.outbox_bytes, limits.overflow),
             on_problem=desk.on_problem,
         )
         if not desk.admit(connection):
@@ -273,55 +379,58 @@ class _WsEndpoint:
             return
         try:
             await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-            await self._serve(connection, query_of(scope), receive, send)
-        finally:
+        except BaseException:
             desk.forget(connection)
-
-    async def _serve(
-        self, connection: Connection, query: Mapping[str, list[str]], receive: Receive, send: Send
-    ) -> None:
-        worker = Worker(self._desk, connection, query)
-        work = asyncio.create_task(worker.run(), name=f"nbws {connection.id}")
-        write = asyncio.create_task(connection.write(send), name=f"nbws {connection.id} outbox")
-        try:
-            while (event := await receive())["type"] == "websocket.receive":
-                text = event.get("text")
-                await worker.put(text if text is not None else event["bytes"])
-        finally:
-            try:
-                await worker.finish(work)
-            finally:
-                worker.stop(work)
-                write.cancel()
+            raise
+        conversation = Conversation(desk, self._conversations, connection, query, resumable=asked is not None)
+        await conversation.serve(receive, send, scope, resync=asked is not None and asked.key is not None)
 
 
 class _HttpEndpoint:
     """Answers the requests of one key."""
 
-    def __init__(self, desk: AppDesk, key: Key, entry: Entry, bound: Bound) -> None:
-        self._desk, self._key, self._entry, self._bound = desk, key, entry, bound
+    def __init__(self, desk: AppDesk, pages: Pages, key: Key, entry: Entry, bound: Bound) -> None:
+        self._desk, self._pages, self._key, self._entry, self._bound = desk, pages, key, entry, bound
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         version = self._entry.current
-        version.messages += 1
+        version.messages += 0 if _RENDERED in scope else 1
         version.running += 1
         try:
             await self._serve(Request(scope, receive, send), scope, receive, send)
         finally:
             version.running -= 1
 
+    def made_by(self) -> Hashable:
+        """Another value once something that the answers are made by was defined anew."""
+        options = self._desk.options
+        functions = [ware.fn for ware, _ in self._desk.bound_before()]
+        functions += [options.body_wrap] if options.body_wrap is not None else []
+        return (options, reach(self._bound.fn, *functions))
+
     async def _serve(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        failed = False
         try:
             response = await self._answer(request)
         except (HTTPException, asyncio.CancelledError):
             raise
         except BaseException as exc:  # SystemExit in a handler must not end the server
-            error = self._report(exc, request)
+            error, failed = self._report(exc, request), True
             if self._is_handled(exc):
                 raise
-            response = _error_page(400 if isinstance(exc, MessageError) else 500, error.incident)
+            response = self._error_page(exc, error.incident, request)
+        page = response.document if isinstance(response, PageResponse) else None
+        if page is not None and page.digest is not None:
+            # Looked at now, and not before: a page may count its visitors.
+            served = Served(page.digest, str(page), self.made_by())
+            self._pages.remember(served)
+            scope.get(_RENDERED, []).append(served)
+        if _RENDERED in scope:
+            response = Response(status_code=response.status_code)  # what was asked for is in the list
         try:
             await response(scope, receive, send)
+            if not failed:
+                self._entry.current.has_worked()
         except ClientDisconnect:
             raise
         except Exception as exc:  # a stream or a background task; what was sent cannot be taken back
@@ -337,7 +446,7 @@ class _HttpEndpoint:
             connection=None,
             message=f"{request.method} {request.url.path}",
         )
-        self._entry.current.errors += 1
+        self._entry.current.has_failed(is_clients=isinstance(exc, MessageError))
         self._desk.report(error)
         return error
 
@@ -357,6 +466,15 @@ class _HttpEndpoint:
             if result:
                 return respond(result, request)
         return respond(await run_handler(self._bound, call, self._desk.in_thread), request)
+
+    def _error_page(self, exc: BaseException, incident: str, request: Request) -> Response:
+        if isinstance(exc, MessageError):
+            status, title, text = 400, "Bad request", f"The app could not read this request. Incident {incident}."
+        else:
+            status, title, text = 500, "Something went wrong", f"The app's author can look up incident {incident}."
+        if not self._desk.in_development or request.method != "GET" or _RENDERED in request.scope:
+            return HTMLResponse(notice(title, text), status)
+        return _live_notice(title, text, status, self._pages, self.made_by())
 
     def _is_handled(self, exc: BaseException) -> bool:
         """Whether the author has a handler of their own for *exc*."""
@@ -395,10 +513,12 @@ def _exception_handlers(desk: AppDesk) -> dict[Any, Callable[..., Any]]:
     return {**desk.options.exception_handlers, **dict(added)}
 
 
-def _error_page(status: int, incident: str) -> Response:
-    if status == 400:
-        return HTMLResponse(notice("Bad request", f"The app could not read this request. Incident {incident}."), 400)
-    return HTMLResponse(notice("Something went wrong", f"The app's author can look up incident {incident}."), 500)
+def _live_notice(title: str, text: str, status: int, pages: Pages, made_by: Hashable) -> Response:
+    """A page that says one thing, and changes in place when there is another one in its stead."""
+    page = document([ft("main", ft("h1", title), ft("p", text), cls="container")], title=title, in_development=True)
+    assert page.digest is not None
+    pages.remember(Served(page.digest, str(page), made_by))
+    return HTMLResponse(page, status)
 
 
 async def _deny(scope: Scope, receive: Receive, send: Send) -> None:

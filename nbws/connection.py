@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
+import itertools
 import json
 import secrets
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from typing import Any, Protocol, TypeVar, cast
 
-from nbws.handlers import Key
+from nbws.errors import NbwsError
+from nbws.handlers import Key, Version
 from nbws.html import fragment
+from nbws.outbox import Outbox
+from nbws.recording import Recorded, watching
+from nbws.resume import SentLog
 from nbws.rooms import Rooms
 from nbws.state import State
 
 __all__ = ["ABORT", "CloseCode", "Connection", "Membership", "Sent", "current_connection"]
+
+T = TypeVar("T")
 
 ABORT = "nbws.abort"
 """The ASGI extension that ends the transport at once. A peer that never reads keeps every other way waiting."""
@@ -59,6 +67,16 @@ class Handshake(Protocol):
     def client(self) -> Any: ...
     @property
     def url(self) -> Any: ...
+
+
+class _ShadowHandshake:
+    """The handshake of another connection, with a scope of its own."""
+
+    def __init__(self, handshake: Handshake, scope: Any) -> None:
+        self._handshake, self.scope = handshake, scope
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handshake, name)
 
 
 class Membership:
@@ -122,10 +140,10 @@ class Connection:
         handshake: Handshake,
         membership: Membership,
         *,
-        outbox_bytes: int,
+        outbox: Outbox,
         on_problem: Callable[[Connection, str], None],
     ) -> None:
-        self.id = secrets.token_hex(6)
+        self.id: str = secrets.token_hex(6)
         self.key = key
         self.app = app
         self.state = State()
@@ -135,15 +153,22 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
-        self._outbox: deque[tuple[str | bytes, int]] = deque()
-        self._outbox_limit = outbox_bytes
-        self._queued_bytes = 0
+        self._outbox = outbox
+        self.sent: SentLog | None = None  #: what a client that is able to resume may have missed
+        self.is_away = False  #: whether the client was cut off and may come back
+        self.abort: Callable[[], None] | None = None  #: ends the socket at once
+        self.on_closing: Callable[[], None] | None = None  #: told, on the loop, that the connection is to be closed
+        self.writing_since: float | None = None  #: the loop's time at which the socket got what it has not taken yet
+        self._recorded: deque[Recorded] | None = None
+        self.pinned: Version | None = None  #: the version that serves it; None is the live one
         self._close: tuple[int, str] | None = None
         self._gone = False
+        self._is_shadow = False
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._poked = asyncio.Event()
         self._park_timer: asyncio.TimerHandle | None = None
+        self.on_pin: Callable[[], None] | None = None  #: told, on the loop, that `pinned` is another one
         self.on_new_version: Callable[[], None] | None = None  #: told, on the loop, that another version may be live
         self._abort_timer: asyncio.TimerHandle | None = None
 
@@ -178,21 +203,28 @@ class Connection:
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> Sent:
         """Close after what is queued has been sent. Callable from any thread; the first call counts."""
+        watch = watching.get()
+        if watch is not None and watch.shadow:
+            return Sent()
         with self._lock:
             is_first, self._close = self._close is None, self._close or (code, reason)
         self._wake(self._filled)
-        self._wake(self._poked)
         if is_first:
-            self._abort_after(_CLOSE_SECONDS)
+            self._close_soon(_CLOSE_SECONDS)
         return Sent()
 
     def join(self, room: str) -> None:
         """Be in *room*, for `app.broadcast(..., room=room)`. Ends with the connection."""
         if not self._gone:
-            self._membership.change(lambda rooms: rooms.join(room, self))
+            self._change_rooms(lambda rooms: rooms.join(room, self))
 
     def leave(self, room: str) -> None:
-        self._membership.change(lambda rooms: rooms.leave(room, self))
+        self._change_rooms(lambda rooms: rooms.leave(room, self))
+
+    def _change_rooms(self, change: Callable[[Rooms[Connection]], Rooms[Connection]]) -> None:
+        watch = watching.get()
+        if watch is None or not watch.shadow or self._is_shadow:
+            self._membership.change(change)
 
     @property
     def rooms(self) -> frozenset[str]:
@@ -202,6 +234,11 @@ class Connection:
     def is_open(self) -> bool:
         """Whether something sent now can still reach the client."""
         return self._close is None and not self._gone
+
+    @property
+    def recorded(self) -> tuple[Recorded, ...]:
+        """The last messages with what was sent for them, oldest first; () where nothing is recorded."""
+        return tuple(self._recorded or ())
 
     @property
     def session(self) -> Any:
@@ -238,38 +275,59 @@ class Connection:
         return self._handshake.url
 
     def __repr__(self) -> str:
-        return f"<ws {self.id} on {self.key.path}{'' if self.is_open else ', closed'}>"
+        pinned = f", pinned to v{self.pinned.number}" if self.pinned is not None else ""
+        state = ", closed" if not self.is_open else ", cut off" if self.is_away else ""
+        return f"<ws {self.id} on {self.key.path}{pinned}{state}>"
 
     # -- the outbox
 
     def offer(self, data: str | bytes) -> None:
         """Queue one frame. Callable from any thread. Never waits, never raises: an overflow closes the connection."""
+        watch = watching.get()
+        if watch is not None and watch.takes(self.id, data):
+            return
         if isinstance(data, str) and not data.isascii():
             encoded = data.encode("utf-8", "replace")  # half a surrogate pair is no text that can be sent
             size, data = len(encoded), encoded.decode()
         else:
             size = len(data)
-        overflows = False
         with self._lock:
             if self._close is not None or self._gone:
                 return
-            if self._outbox and self._queued_bytes + size > self._outbox_limit:
-                overflows = True
-                self._outbox.clear()
-                self._queued_bytes = 0
+            overflows = self._has_missed_too_much or not self._outbox.put(data, size)
+            if overflows:
                 self._close = (CloseCode.TRY_LATER, "the client reads too slowly")
-            else:
-                self._outbox.append((data, size))
-                self._queued_bytes += size
+                self._outbox.clear()
         self._wake(self._filled)
         if overflows:
-            self._wake(self._drained)
-            self._wake(self._poked)
-            self._abort_after(_OVERFLOW_SECONDS)
+            self._close_soon(_OVERFLOW_SECONDS)
+
+    @property
+    def _has_missed_too_much(self) -> bool:
+        return self.is_away and self.sent is not None and len(self._outbox) >= self.sent.frames
+
+    def _close_soon(self, seconds: float) -> None:
+        """Let all who wait for the connection know that it ends, within *seconds*."""
+        self._wake(self._drained)
+        self._wake(self._poked)
+        if self.on_closing is not None:
+            self._on_loop(self.on_closing)
+        self._abort_after(seconds)
+
+    def stalled(self, seconds: float) -> None:
+        """Close where the socket has taken nothing for *seconds*. On the connection's loop only."""
+        since = self.writing_since
+        if since is None or self._loop.time() - since < seconds or self._gone:
+            return
+        with self._lock:
+            self._close = self._close or (CloseCode.TRY_LATER, "the client does not read")
+            self._outbox.clear()
+        self._wake(self._filled)
+        self._close_soon(0)
 
     @property
     def is_above_high_water(self) -> bool:
-        return self._queued_bytes > self._outbox_limit // 4
+        return self._outbox.waiting_bytes > self._outbox.limit // 4
 
     async def drained(self, seconds: float = 5.0) -> None:
         """Wait until the outbox is below its high-water mark, *seconds* at the most. On the connection's loop only."""
@@ -286,18 +344,34 @@ class Connection:
         if self.is_above_high_water and threading.get_ident() != self._thread:
             asyncio.run_coroutine_threadsafe(self.drained(), self._loop).result()
 
-    async def write(self, transmit: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-        """Hand the outbox to *transmit*, an ASGI send, until the connection is closed from here or its peer is gone."""
+    async def write(
+        self, transmit: Callable[[dict[str, Any]], Awaitable[None]], first: Iterable[str | bytes] = ()
+    ) -> None:
+        """Hand *first* and then the outbox to *transmit*, an ASGI send, until it is closed here or its peer is gone.
+
+        A peer that is able to resume may be back with another socket, and another writer.
+        """
+
+        async def hand_over(data: str | bytes) -> None:
+            self.writing_since = self._loop.time()
+            await transmit({"type": "websocket.send", "text" if isinstance(data, str) else "bytes": data})
+            self.writing_since = None
+
         try:
+            for data in first:
+                await hand_over(data)
             while True:
                 await self._filled.wait()
                 self._filled.clear()
-                while self._outbox:
-                    data, size = self._outbox.popleft()
-                    kind = "text" if isinstance(data, str) else "bytes"
-                    await transmit({"type": "websocket.send", kind: data})
-                    with self._lock:
-                        self._queued_bytes = max(0, self._queued_bytes - size)
+                while (waiting := self._outbox.take()) is not None:
+                    data, size = waiting
+                    if self.sent is not None:  # before it is sent: what is cut off in between may have arrived
+                        self.sent.append(data, size, self._loop.time())
+                    try:
+                        await hand_over(data)
+                    finally:
+                        with self._lock:
+                            self._outbox.done(size)
                     if not self.is_above_high_water:
                         self._drained.set()
                 if self._close is not None:
@@ -305,44 +379,85 @@ class Connection:
                     await transmit({"type": "websocket.close", "code": code, "reason": reason})
                     return
         except Exception:  # the peer is gone, in whatever way the server says so
-            self._gone = True
+            if self.sent is None:
+                self._gone = True
         finally:
+            self.writing_since = None
+            self._filled.set()  # for the writer of the next socket
             self._drained.set()
+
+    # -- what was said
+
+    def record(self, recorded: Recorded, kept: int) -> None:
+        """Remember *recorded* among the last *kept* messages."""
+        if self._recorded is None or self._recorded.maxlen != kept:
+            self._recorded = deque(self._recorded or (), kept)
+        self._recorded.append(recorded)
+
+    def shadow(self, state: Any) -> Connection:
+        """A connection that is this one to a handler, with *state*; under a shadow `Watch` it reaches nobody.
+
+        It has the same id, a copy of the session, and is in the same rooms; what it joins and leaves is its own affair.
+        """
+        membership = Membership()
+        membership.rooms = self._membership.rooms
+        scope = {**self.scope, "session": copy.deepcopy(dict(self.session))}
+        found = Connection(
+            self.key,
+            self.app,
+            cast(Handshake, _ShadowHandshake(self._handshake, scope)),
+            membership,
+            outbox=Outbox(self._outbox.limit),
+            on_problem=lambda *_: None,
+        )
+        found.id, found.state, found._is_shadow = self.id, state, True
+        for room in self.rooms:
+            found.join(room)
+        return found
+
+    def wait_for(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        """What *work* gives, run on the connection's loop. From any thread but the loop's own, which cannot wait."""
+        if threading.get_ident() == self._thread or self._loop.is_closed():
+            work.close()
+            where = "on the server's own thread" if not self._loop.is_closed() else "after the server has stopped"
+            raise NbwsError(f"this waits for the server, so it cannot be done {where}; call it from a cell or a thread")
+        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, seconds), self._loop).result()
 
     # -- its life
 
+    # Each of these on the connection's loop only; `tell_all` brings them there.
+
     def park(self, seconds: float, is_gone: Callable[[], bool]) -> None:
-        """Close with 1001 after *seconds* if the endpoint *is_gone* still. Callable from any thread."""
+        """Close with 1001 after *seconds* if the endpoint *is_gone* still."""
 
         def expire() -> None:
             self._park_timer = None
             if is_gone():
                 self.close(CloseCode.GOING_AWAY, "the endpoint has been retired")
 
-        def start() -> None:
-            if self._park_timer is None and not self._gone:
-                self._park_timer = self._loop.call_later(seconds, expire)
-
-        self._on_loop(start)
+        if self._park_timer is None and not self._gone:
+            self._park_timer = self._loop.call_later(seconds, expire)
 
     def unpark(self) -> None:
-        """The endpoint is back: go on with what waits. Callable from any thread."""
+        """The endpoint is back: go on with what waits."""
+        if self._park_timer is not None:
+            self._park_timer.cancel()
+            self._park_timer = None
+        self._poked.set()
 
-        def stop() -> None:
-            if self._park_timer is not None:
-                self._park_timer.cancel()
-                self._park_timer = None
-            self._poked.set()
-
-        self._on_loop(stop)
+    def pin(self, version: Version | None) -> None:
+        """Be served by *version* from now on; None by the live one. From any thread. See `Endpoint.pin`."""
+        self.pinned = version
+        if self.on_pin is not None:
+            self._on_loop(self.on_pin)
 
     def look_again(self) -> None:
-        """Another version may be live. Callable from any thread."""
+        """Another version may be live."""
         if self.on_new_version is not None:
-            self._on_loop(self.on_new_version)
+            self.on_new_version()
 
     def poke(self) -> None:
-        """Let a worker that waits for the endpoint look again. On the connection's loop only."""
+        """Let a worker that waits for the endpoint look again."""
         self._poked.set()
 
     async def poked(self) -> None:
@@ -362,14 +477,11 @@ class Connection:
         self._membership.change(lambda rooms: rooms.leave_all(self))
 
     def _abort_after(self, seconds: float) -> None:
-        abort = self.scope.get("extensions", {}).get(ABORT)
-
         def start() -> None:
-            if not self._gone:
-                self._abort_timer = self._loop.call_later(seconds, abort)
+            if not self._gone and self.abort is not None:
+                self._abort_timer = self._loop.call_later(seconds, self.abort)
 
-        if abort is not None:
-            self._on_loop(start)
+        self._on_loop(start)
 
     def _wake(self, event: asyncio.Event) -> None:
         if threading.get_ident() == self._thread:
@@ -382,6 +494,37 @@ class Connection:
             self._loop.call_soon_threadsafe(act)
         except RuntimeError:  # the loop has been closed, and the connection with it
             self._gone = True
+
+
+def tell_all(
+    connections: Iterable[Connection], tell: Callable[[Connection], None], *, at_once: int | None = None
+) -> None:
+    """Have *tell* called with each of *connections*, on its loop. Callable from any thread; never waits.
+
+    Where *at_once* is given, so many in one turn of the loop, and what else the loop has to do comes between.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop, list[Connection]] = {}
+    for connection in connections:
+        by_loop.setdefault(connection._loop, []).append(connection)
+    for loop, told in by_loop.items():
+        # One call for all: each may hand the interpreter to the loop's thread, and a busy one keeps it for 5 ms.
+        try:
+            loop.call_soon_threadsafe(_tell_some, loop, iter(told), tell, at_once or len(told))
+        except RuntimeError:  # the loop has been closed, and the connections with it
+            pass
+
+
+def _tell_some(
+    loop: asyncio.AbstractEventLoop,
+    waiting: Iterator[Connection],
+    tell: Callable[[Connection], None],
+    at_once: int,
+) -> None:
+    told = list(itertools.islice(waiting, at_once))
+    for connection in told:
+        tell(connection)
+    if len(told) == at_once:
+        loop.call_soon(_tell_some, loop, waiting, tell, at_once)
 
 
 def offer_all(connections: Iterable[Connection], data: str) -> None:

@@ -14,7 +14,8 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Awaitable, Callable, Mapping
+import weakref
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,11 +27,13 @@ import nbws.errors
 from nbws.binding import Bound, Call, Kind, binary_refused
 from nbws.connection import Connection, current_connection
 from nbws.errors import MessageError, NbwsError
-from nbws.handlers import Entry, HandlerTable, Key, Version, WsHandler
+from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
 from nbws.limits import Limits
-from nbws.messages import NOTHING, Message, parse, without_headers
+from nbws.messages import NOTHING, Message, parse, redact, without_headers
+from nbws.recording import Recorded, Replayed, Watch, copied, watching
+from nbws.urls import query_of
 
-__all__ = ["Desk", "HandlerError", "Worker", "run_handler"]
+__all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
 _END = object()  # no more frames come
 _LOOK = object()  # another version may be live
@@ -75,7 +78,11 @@ class Desk(Protocol):
     def table(self) -> HandlerTable: ...
     @property
     def limits(self) -> Limits: ...
-    def hook(self, key: Key, name: str) -> Bound | None: ...
+    @property
+    def recorded_messages(self) -> int: ...
+    @property
+    def redacted(self) -> Collection[str]: ...
+    def hook(self, key: Key, name: str) -> tuple[Bound | None, Version | None]: ...
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None: ...
     async def in_thread(self, function: Callable[[], Any]) -> Any: ...
 
@@ -93,8 +100,15 @@ class Worker:
         self._is_stopped = False
         self._calls = 0  # begun so far
         self._seen: Version | None = None  # the version that the connection's state is of
+        self._copies_state = True
+        # What handles messages for as long as this table is live: to look it up for each message takes 0.4 us, to see
+        # that nothing was published 0.03. Held weakly, since a silent connection would keep what is long replaced.
+        self._looked_up_in: Callable[[], HandlerTable | None] = lambda: None
+        self._handler: WsHandler
+        self._version: Version
         self._loop = asyncio.get_running_loop()
         connection.on_new_version = self._look
+        connection.on_pin = self._forget
 
     async def put(self, frame: str | bytes) -> None:
         """Give it the next frame. Waits while the inbox is full, and with it the reading of the socket."""
@@ -124,8 +138,6 @@ class Worker:
     async def run(self) -> None:
         current_connection.set(self._connection)
         try:
-            entry = self._desk.table.get(self._connection.key)
-            self._seen = entry.current if entry is not None else None
             await self._guarded(self._run_hook("conn"))
             while not (self._ends and self._inbox.empty()):
                 frame = await self._guarded(self._inbox.get())
@@ -156,30 +168,81 @@ class Worker:
             return None
 
     async def _handle(self, frame: str | bytes) -> None:
-        entry = await self._entry()
-        if entry is None:
+        if self._looked_up_in() is not self._desk.table and not await self._look_up():
             return  # parked until the connection closed
-        if entry.current is not self._seen:
-            await self._migrate(entry)
-        handler: WsHandler = entry.definition.target
-        bound, version = handler.message, entry.current
+        handler, version = self._handler, self._version
+        recorded = self._recorded(frame, version) if self._desk.recorded_messages else None
         version.messages += 1
         version.running += 1
+        token = watching.set(recorded.watch) if recorded is not None else None
         try:
-            if isinstance(frame, str):
-                message = self._parsed(frame, bound)
-            elif bound.takes_binary:
-                message = Message({}, {}, frame)
-            else:
-                raise binary_refused(bound.name, len(frame))
-            await self._call(bound, message, hook=False)
+            await self._run(frame, handler.message)
+            version.has_worked()
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise
-            version.errors += 1
-            self._desk.report(self._error(exc, bound.name, entry, frame), partial(self._retry, frame))
+            if recorded is not None:
+                recorded.error = f"{type(exc).__name__}: {exc}"
+            version.has_failed(is_clients=isinstance(exc, MessageError))
+            self._desk.report(self._error(exc, handler.message.name, version, frame), partial(self._retry, frame))
         finally:
             version.running -= 1
+            if token is not None:
+                watching.reset(token)
+
+    async def _run(self, frame: str | bytes, bound: Bound) -> None:
+        if isinstance(frame, str):
+            message = self._parsed(frame, bound)
+        elif bound.takes_binary:
+            message = Message({}, {}, frame)
+        else:
+            raise binary_refused(bound.name, len(frame))
+        await self._call(bound, message, hook=False)
+
+    def _chosen(self, entry: Entry) -> tuple[Version, WsHandler]:
+        """The version that handles what comes to this connection, and its code."""
+        pinned = self._connection.pinned
+        if pinned is not None and pinned is not entry.current:
+            return pinned, pinned.target
+        return entry.current, entry.definition.target
+
+    def _recorded(self, frame: str | bytes, version: Version) -> Recorded:
+        connection, state = self._connection, None
+        if self._copies_state:
+            state, self._copies_state = copied(connection.state)
+        kept = redact(frame, self._desk.redacted) if isinstance(frame, str) else frame
+        recorded = Recorded(kept, version.number, Watch(connection.id), state)
+        connection.record(recorded, self._desk.recorded_messages)
+        return recorded
+
+    async def rehearse(self, frame: str | bytes, handler: WsHandler) -> str | None:
+        """Handle *frame* and nothing else, on a shadow of a connection. Gives the error, where there is one."""
+        current_connection.set(self._connection)
+        try:
+            await asyncio.wait_for(self._run(frame, handler.message), self._desk.limits.finish_seconds)
+        except Exception as exc:
+            return f"{type(exc).__name__}: {exc}"
+        return None
+
+    async def _look_up(self) -> bool:
+        """Find what handles messages now, and migrate to it. Waits while the endpoint is retired.
+
+        False where that ends the connection.
+        """
+        while True:
+            table = self._desk.table
+            entry = table.get_live(self._connection.key)
+            if entry is not None:
+                break
+            if self._ends or not self._connection.is_open:
+                return False
+            await self._connection.poked()
+        version, handler = self._chosen(entry)
+        if version is not self._seen:
+            await self._guarded(self._migrate(version, handler))  # cut short, it does not take the message with it
+        self._version, self._handler = version, handler
+        self._looked_up_in = weakref.ref(table)
+        return True
 
     def _parsed(self, frame: str, bound: Bound) -> Message:
         try:
@@ -189,8 +252,15 @@ class Worker:
                 return Message({}, {}, frame)
             raise
 
+    def _forget(self) -> None:
+        """Look up what handles messages anew, whatever is published. On the loop."""
+        self._looked_up_in = lambda: None
+        self._look()
+
     def _look(self) -> None:
         """Have the worker look for a new version, after what it is at. On the loop."""
+        if self._looked_up_in() is self._desk.table:
+            return  # a message came first
         if not self._inbox.full():  # else the next frame finds it
             self._inbox.put_nowait(_LOOK)
 
@@ -203,17 +273,17 @@ class Worker:
     async def _look_for_new_version(self) -> None:
         entry = self._desk.table.get_live(self._connection.key)
         if entry is not None:
-            await self._migrate(entry)
+            await self._migrate(*self._chosen(entry))
 
-    async def _migrate(self, entry: Entry) -> None:
-        """Run the swap hook of the version that took over, where the connection's state is of an older one."""
-        old, new = self._seen, entry.current
-        self._seen = new
-        hook = entry.definition.target.swap
+    async def _migrate(self, new: Version, handler: WsHandler) -> None:
+        """Run the swap hook of the version that took over, where the connection's state is of another one."""
+        old, self._seen = self._seen, new
+        hook = handler.swap
         if hook is None or old is None or old is new:
             return
         connection = self._connection
         before = connection.state
+        new.running += 1
         try:
             state = copy.deepcopy(before)
             result = hook(connection, state, old.number, new.number)
@@ -227,29 +297,31 @@ class Worker:
                 raise
             new.errors += 1
             name = getattr(hook, "__name__", "swap")
-            self._desk.report(self._error(exc, name, entry, f"(swap from v{old.number} to v{new.number})"))
-
-    async def _entry(self) -> Entry | None:
-        """What handles the next message. Waits while the endpoint is retired; None when that ends the connection."""
-        while True:
-            entry = self._desk.table.get_live(self._connection.key)
-            if entry is not None:
-                return entry
-            if self._ends or not self._connection.is_open:
-                return None
-            await self._connection.poked()
+            self._desk.report(self._error(exc, name, new, f"(swap from v{old.number} to v{new.number})"))
+        finally:
+            new.running -= 1
 
     async def _run_hook(self, name: str) -> None:
-        bound = self._desk.hook(self._connection.key, name)
-        if bound is None:
+        version = self._connection.pinned
+        if version is not None:
+            hook: Hook | None = version.target.hooks.get(name)
+            bound = hook.bound if hook is not None else None
+        else:
+            bound, version = self._desk.hook(self._connection.key, name)
+        if name == "conn":
+            self._seen = version
+        if bound is None or version is None:
             return
+        version.running += 1
         try:
             await self._call(bound, NOTHING, hook=True)
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise
-            entry = self._desk.table.get(self._connection.key)
-            self._desk.report(self._error(exc, bound.name, entry, f"({name})"))
+            version.errors += 1
+            self._desk.report(self._error(exc, bound.name, version, f"({name})"))
+        finally:
+            version.running -= 1
 
     async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
         connection = self._connection
@@ -290,16 +362,42 @@ class Worker:
         task = asyncio.current_task()
         return task is None or task.cancelling() > 0
 
-    def _error(self, exc: BaseException, handler: str, entry: Entry | None, frame: str | bytes) -> HandlerError:
-        shown = without_headers(frame) if isinstance(frame, str) else f"({len(frame)} bytes)"
+    def _error(self, exc: BaseException, handler: str, version: Version, frame: str | bytes) -> HandlerError:
+        shown = without_headers(frame, self._desk.redacted) if isinstance(frame, str) else f"({len(frame)} bytes)"
         return HandlerError(
             exception=exc,
             handler=handler,
             key=self._connection.key,
-            version=entry.version if entry is not None else None,
+            version=version.number,
             connection=self._connection.id,
             message=shown if len(shown) <= 500 else shown[:499] + "…",
         )
+
+
+async def replay(desk: Desk, connection: Connection, recorded: Recorded, entry: Entry) -> Replayed:
+    """Handle a message of *connection* again with the code of *entry*, on a shadow that reaches nobody.
+
+    The shadow has the state that the connection had then, or where that was not kept, has now. On its loop only.
+    """
+    state = recorded.state if recorded.state is not None else connection.state
+    watch = Watch(connection.id, shadow=True)
+
+    async def rehearse() -> str | None:
+        watching.set(watch)
+        shadow = connection.shadow(copy.deepcopy(state))
+        worker = Worker(desk, shadow, query_of(connection.scope))
+        return await worker.rehearse(recorded.frame, entry.definition.target)
+
+    error = await asyncio.create_task(rehearse())  # a task of its own, so that what it sets it alone sees
+    frame = recorded.frame
+    return Replayed(
+        message=without_headers(frame) if isinstance(frame, str) else f"({len(frame)} bytes)",
+        connection=connection.id,
+        versions=(recorded.version, entry.version),
+        before=recorded.sent,
+        now=tuple(watch.sent),
+        errors=(recorded.error, error),
+    )
 
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol, SupportsIndex, overload
 
 from nbws.connection import Connection
 from nbws.dispatch import HandlerError
 from nbws.handlers import WEBSOCKET, HandlerTable, Key, Version
 from nbws.html import ft, to_xml
+from nbws.recording import Replay
 
 __all__ = ["Endpoint", "Endpoints", "Live"]
 
@@ -26,6 +28,31 @@ class Live(Protocol):
     def roll_back(self, key: Key, number: int) -> None: ...
     def retire(self, key: Key) -> None: ...
     def retry(self, key: Key) -> None: ...
+    def replay(self, key: Key, count: int) -> Replay: ...
+
+
+class History(tuple[Version, ...]):
+    """Versions, oldest first. Renders as a table."""
+
+    __slots__ = ()
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Version: ...
+    @overload
+    def __getitem__(self, index: slice) -> History: ...
+    def __getitem__(self, index: Any) -> Any:
+        found: Any = super().__getitem__(index)
+        return History(found) if isinstance(index, slice) else found
+
+    def _repr_html_(self) -> str:
+        return _table(("version", "code", "since", "cell", "messages", "errors", "running"), map(_row_of, self))
+
+
+def _row_of(version: Version) -> tuple[Any, ...]:
+    code = f"of v{version.restored_from}" if version.restored_from else ""
+    since = time.strftime("%X", time.localtime(version.time))
+    counts = (version.messages, version.errors or "", version.running or "")
+    return (f"v{version.number}", code, since, version.cell or "", *counts)
 
 
 class Endpoint:
@@ -41,12 +68,12 @@ class Endpoint:
         return self.history[-1].number
 
     @property
-    def history(self) -> tuple[Version, ...]:
+    def history(self) -> History:
         """The versions that are kept, oldest first; the last one is live. Fifty, and more only while they run."""
         entry = self._live.table.get(self._key)
         if entry is None:
             raise KeyError(f"{self._key} is not defined")
-        return entry.history
+        return History(entry.history)
 
     @property
     def errors(self) -> tuple[HandlerError, ...]:
@@ -90,6 +117,33 @@ class Endpoint:
         """
         self._live.retry(self._key)
 
+    def replay(self, n: int = 1) -> Replay:
+        """Run the last *n* recorded messages again, on the live version, and compare what is sent for them.
+
+        Each runs on a shadow of its connection, with the state that it had then: what it sends, broadcasts, joins or
+        closes goes nowhere. What the handler does otherwise, to globals, files or a database, it does. In a
+        notebook the result shows old and new fragments side by side. Waits for it, so it is called from a cell or a
+        thread. Raises LookupError where nothing has been recorded, NbwsError on the server's own thread.
+        """
+        return self._live.replay(self._key, n)
+
+    def pin(self, connection: Connection, to: int | None) -> None:
+        """Have *connection* served by version *to*, whichever is live, to compare two; None ends that.
+
+        It changes like a swap: between two messages, with the swap hook of the version where there is one. Raises
+        LookupError for a version that is not kept, or a connection of another endpoint.
+        """
+        if connection.key != self._key:
+            raise LookupError(f"{connection!r} is no connection of {self._key}; endpoint.connections has those")
+        connection.pin(self._version(to) if to is not None else None)
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """The globals that the handler reads and that are gone, or of another type than when it was defined."""
+        entry = self._live.table.get(self._key)
+        reads = entry.definition.reads if entry is not None else ()
+        return tuple(dict.fromkeys(each.stale for each in reads if each.stale is not None))
+
     def _version(self, number: int) -> Version:
         found = next((version for version in self.history if version.number == number), None)
         if found is None:
@@ -115,7 +169,8 @@ class Endpoint:
         return tuple(c for c in self._live.connections if c.key == self._key)
 
     def __repr__(self) -> str:
-        return f"<Endpoint {self._key} v{self.version}{' (retired)' if self.is_retired else ''}>"
+        stale = f", stale: {'; '.join(self.stale)}" if self.stale else ""
+        return f"<Endpoint {self._key} v{self.version}{' (retired)' if self.is_retired else ''}{stale}>"
 
 
 class Endpoints(Mapping[str, Endpoint]):
@@ -153,13 +208,19 @@ class Endpoints(Mapping[str, Endpoint]):
         return "\n".join(repr(endpoint) for endpoint in self.values()) or "no endpoints yet"
 
     def _repr_html_(self) -> str:
-        rows = []
+        rows, stale = [], any(each.stale for each in self.values())
         for each in self.values():
             version = each.history[-1]
             cells = (each.method, each.path, f"v{version.number}", len(each.connections) or "", version.messages,
-                     version.errors or "")  # fmt: skip
-            rows.append(ft("tr", *(ft("td", cell) for cell in cells)))
-        titles = ("", "path", "version", "connections", "messages", "errors")
-        head = ft("thead", ft("tr", *(ft("th", title) for title in titles)))
-        style = ft("style", ".nbws-endpoints :is(th, td) { text-align: left }")  # notebooks align to the right
-        return to_xml(style, ft("table", head, ft("tbody", *rows), cls="nbws-endpoints"))
+                     version.errors or "", *(("; ".join(each.stale),) if stale else ()))  # fmt: skip
+            rows.append(cells)
+        return _table(
+            ("", "path", "version", "connections", "messages", "errors", *(("stale",) if stale else ())), rows
+        )
+
+
+def _table(titles: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    head = ft("thead", ft("tr", *(ft("th", title, scope="col") for title in titles)))
+    body = ft("tbody", *(ft("tr", *(ft("td", cell) for cell in row)) for row in rows))
+    style = ft("style", ".nbws-table :is(th, td) { text-align: left !important }")  # notebooks align to the right
+    return to_xml(style, ft("table", head, body, cls="nbws-table"))

@@ -15,9 +15,9 @@ import typing
 from collections.abc import Hashable
 from typing import Any
 
-__all__ = ["fingerprint", "source_of"]
+__all__ = ["PLAIN", "fingerprint", "source_of"]
 
-_PLAIN = (int, float, complex, bool, str, bytes, type(None), type(Ellipsis))
+PLAIN = (int, float, complex, bool, str, bytes, type(None), type(Ellipsis))
 
 
 def fingerprint(value: Any) -> Hashable:
@@ -36,7 +36,7 @@ def source_of(fn: Any) -> str:
 def _of(value: Any, seen: set[int]) -> Hashable:
     if isinstance(value, enum.Enum):
         return ("member", _class_name(type(value)), value.name)
-    if isinstance(value, _PLAIN):
+    if isinstance(value, PLAIN):
         return (type(value).__name__, value)
     if id(value) in seen:
         return "again"

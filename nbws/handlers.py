@@ -6,11 +6,13 @@ Publishing makes the next table and the app points at it: one assignment, so a r
 from __future__ import annotations
 
 import time
+import types
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from nbws.binding import Bound
+from nbws.reading import Reads
 
 __all__ = [
     "WEBSOCKET",
@@ -65,10 +67,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A `conn` or `disconn` function, and the *place* of the name that it was given by; None where it has none."""
+    """A `conn` or `disconn` function, and the *place* of the name that it was given by; None where it has none.
+
+    *passed_over* is what the name stood for when the function was gone back to: that is not to be taken up again.
+    """
 
     bound: Bound
     place: Place | None = None
+    passed_over: Callable[..., Any] | None = None
 
     def now(self) -> Callable[..., Any]:
         """The function that the name stands for at this moment; the one that is bound where that is none."""
@@ -107,19 +113,82 @@ class Definition:
     fingerprint: Hashable
     owner: Owner | None = None  #: None is owned by nobody, and retired by no re-run
     source: str = ""  #: as it was written; "" where that cannot be found
+    reads: tuple[Reads, ...] = field(default=(), compare=False)  #: the globals that its functions read, as they were
+
+
+class Written(NamedTuple):
+    """A function as it was when it was published."""
+
+    fn: Any  #: a function
+    code: types.CodeType
+    defaults: tuple[Any, ...] | None
+    keyword_defaults: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, fn: types.FunctionType) -> Written:
+        return cls(fn, fn.__code__, fn.__defaults__, fn.__kwdefaults__)
+
+    @property
+    def is_unchanged(self) -> bool:
+        return self.fn.__code__ is self.code and self.fn.__defaults__ is self.defaults
+
+    def restored(self) -> types.FunctionType:
+        fn = types.FunctionType(self.code, self.fn.__globals__, self.fn.__name__, self.defaults, self.fn.__closure__)
+        fn.__kwdefaults__, fn.__annotations__ = self.keyword_defaults, self.fn.__annotations__
+        return fn
+
+
+def _functions_of(target: Any) -> Iterator[types.FunctionType]:
+    functions: list[Any] = []
+    if isinstance(target, WsHandler):
+        functions = [target.message.fn, target.swap, *(hook.bound.fn for hook in target.hooks.values())]
+    elif isinstance(target, HttpHandler):
+        functions = [target.bound.fn]
+    yield from (fn for fn in functions if isinstance(fn, types.FunctionType))
+
+
+def _with_functions(target: Any, functions: Mapping[int, types.FunctionType]) -> Any:
+    """*target* with the function in place of each whose id is among *functions*."""
+
+    def bound(old: Bound) -> Bound:
+        return replace(old, fn=functions.get(id(old.fn), old.fn))
+
+    if isinstance(target, HttpHandler):
+        return replace(target, bound=bound(target.bound))
+    hooks = {name: replace(hook, bound=bound(hook.bound)) for name, hook in target.hooks.items()}
+    swap = functions.get(id(target.swap), target.swap)
+    return replace(target, message=bound(target.message), hooks=hooks, swap=swap)
 
 
 @dataclass(eq=False, slots=True)
 class Version:
-    """One version of an endpoint, and what has happened on it. The counters are the only thing that changes."""
+    """One version of an endpoint, and what has happened on it. Only the counters and the definition change."""
 
     number: int  #: 1 for the first definition
-    definition: Definition
+    definition: Definition  #: as its code was run last
     restored_from: int | None = None  #: the version whose code a rollback published again as this one
     time: float = field(default_factory=time.time)  #: seconds since 1970, when it was published
     messages: int = 0  #: taken up so far; requests, for a page
     errors: int = 0
     running: int = 0  #: calls that have begun and not ended
+    worked: int = 0  #: calls that have ended without an error
+    failing: int = 0  #: calls in a row that raised, up to the last one
+    _written: tuple[Written, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.take(self.definition)
+
+    def take(self, definition: Definition) -> None:
+        """Have it run the functions of *definition* from now on, which is the same code."""
+        self.definition = definition
+        self._written = tuple(Written.of(fn) for fn in _functions_of(self.definition.target))
+
+    @property
+    def target(self) -> Any:
+        """What the definition registered, with the code that it had then: `%autoreload` changes functions in place."""
+        if all(each.is_unchanged for each in self._written):
+            return self.definition.target
+        return _with_functions(self.definition.target, {id(each.fn): each.restored() for each in self._written})
 
     @property
     def source(self) -> str:
@@ -131,6 +200,17 @@ class Version:
         """The id of the cell that defined it; None where no cell did, or it has no id."""
         owner = self.definition.owner
         return owner.name if owner is not None and owner.kind == "cell" else None
+
+    def has_worked(self) -> None:
+        """Count a call that ended without an error."""
+        self.worked += 1
+        self.failing = 0
+
+    def has_failed(self, *, is_clients: bool) -> None:
+        """Count one that did not; *is_clients* where that was no fault of the code."""
+        self.errors += 1
+        if not is_clients:
+            self.failing += 1
 
     @property
     def code_of(self) -> int:
@@ -162,7 +242,7 @@ class Entry:
 class HandlerTable:
     """Key -> Entry. Never changes; each method that would change it gives another table."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("__weakref__", "_entries")
 
     def __init__(self, entries: Mapping[Key, Entry] | None = None) -> None:
         self._entries: dict[Key, Entry] = dict(entries or {})
@@ -216,7 +296,11 @@ class HandlerTable:
         if entry is None or found is None:
             kept = ", ".join(f"v{v.number}" for v in entry.history) if entry is not None else "nothing"
             raise LookupError(f"{key} has no version {number!r} to go back to; kept are {kept}")
-        definition = replace(found.definition, owner=entry.definition.owner)
+        target = found.target
+        if isinstance(target, WsHandler):
+            hooks = {name: replace(hook, passed_over=hook.now()) for name, hook in target.hooks.items()}
+            target = replace(target, hooks=hooks)
+        definition = replace(found.definition, target=target, owner=entry.definition.owner)
         return HandlerTable({**self._entries, key: _followed_by(entry, definition, restored_from=found.code_of)})
 
 
@@ -246,6 +330,11 @@ class Change(NamedTuple):
     def migrates(self) -> bool:
         """Whether open connections may have a swap hook to run."""
         return self.is_new_version and getattr(self.after and self.after.definition.target, "swap", None) is not None
+
+    @property
+    def concerns_connections(self) -> bool:
+        """Whether open connections are to be told: their endpoint has gone, is back, or may have a hook to run."""
+        return self.key.method == WEBSOCKET and (self.before is None or self.after is None or self.migrates)
 
 
 def changes(old: HandlerTable, new: HandlerTable) -> list[Change]:

@@ -7,6 +7,7 @@ module makes is never one that a cell made.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import weakref
 from collections.abc import MutableMapping
@@ -66,9 +67,9 @@ def remember(identity: Identity | None, app: Any) -> None:
 
 
 def is_importing(module: str) -> bool:
-    """Whether the body of *module* is being run."""
+    """Whether the body of *module* is being run, for the first time or again."""
     spec = getattr(sys.modules.get(module), "__spec__", None)
-    return bool(getattr(spec, "_initializing", False))
+    return bool(getattr(spec, "_initializing", False)) or module in getattr(importlib, "_RELOADING", ())
 
 
 def _registry(identity: Identity) -> MutableMapping[Identity, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,7 +11,9 @@ import msgspec
 
 from nbws.errors import MessageError
 
-__all__ = ["NOTHING", "HtmxHeaders", "Message", "parse", "without_headers"]
+__all__ = ["NOTHING", "HtmxHeaders", "Message", "parse", "redact", "without_headers"]
+
+REDACTED = "(redacted)"
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,43 @@ def parse(frame: str, max_depth: int = 64) -> Message:
     return Message(payload, {k.lower(): v for k, v in headers.items() if v is not None}, frame)
 
 
-def without_headers(frame: str) -> str:
-    """*frame* as an author reads it: without what htmx says about it, where it is a message."""
+def without_headers(frame: str, redacted: Collection[str] = ()) -> str:
+    """*frame* as an author reads it: without what htmx says about it, where it is a message, and `redact`ed."""
+    payload = _payload(frame)
+    if payload is None:
+        return frame
+    if isinstance(payload.get("HEADERS", payload.get("headers")), dict):
+        payload = {k: v for k, v in payload.items() if k not in ("HEADERS", "headers")}
+    elif not redacted:
+        return frame
+    return _written(payload, redacted)
+
+
+def redact(frame: str, names: Collection[str]) -> str:
+    """*frame* without the values of fields of these *names*, given in lower case, at whichever depth."""
+    payload = _payload(frame) if names else None
+    return _written(payload, names) if payload is not None else frame
+
+
+def _payload(frame: str) -> dict[str, Any] | None:
     try:
         payload = _decode(frame)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
-        return frame
-    if not isinstance(payload, dict) or not isinstance(payload.get("HEADERS", payload.get("headers")), dict):
-        return frame
-    return json.dumps({k: v for k, v in payload.items() if k not in ("HEADERS", "headers")}, ensure_ascii=False)
+        return None
+    return payload if isinstance(payload, dict) else None
+
+
+def _written(payload: dict[str, Any], redacted: Collection[str]) -> str:
+    try:
+        return json.dumps(_redacted(payload, redacted), ensure_ascii=False)
+    except RecursionError:
+        return "(nested too deep to show)"
+
+
+def _redacted(value: Any, names: Collection[str]) -> Any:
+    if isinstance(value, dict):
+        return {k: REDACTED if k.lower() in names else _redacted(v, names) for k, v in value.items()}
+    return [_redacted(each, names) for each in value] if isinstance(value, list) else value
 
 
 def _deeper_than(payload: Any, levels: int) -> bool:

@@ -21,9 +21,11 @@ surreal htmx htmx4 canonical nb_hdrs key_fname sess_cls sess_path sess_domain pi
 reload_interval max_part_size routes after
 """.split()
 )
-_SEQUENCES = ("exts", "before", "middleware", "on_startup", "on_shutdown", "allowed_hosts", "allowed_origins")
+_SEQUENCES = ("exts", "before", "middleware", "on_startup", "on_shutdown", "allowed_hosts", "allowed_origins", "redact")
 _OTHER_NAMES = {"sess_https_only": "https_only"}
-_NONE_IS_A_VALUE = frozenset(("port", "token", "secret_key", "max_age", "body_wrap", "lifespan"))
+_NONE_IS_A_VALUE = frozenset(
+    ("port", "token", "secret_key", "max_age", "body_wrap", "lifespan", "auto_rollback", "record")
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ class Options:
     on_shutdown: Sequence[Callable[..., Any]] = ()
     lifespan: Callable[..., Any] | None = None
     debug: bool = False
+    auto_rollback: int | None = None
+    record: int | None = None
+    redact: Sequence[str] = ("password", "passwd", "secret", "token", "api_key", "csrf_token")
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:
@@ -77,6 +82,15 @@ class Options:
         for name in _SEQUENCES:
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         object.__setattr__(self, "allowed_hosts", tuple(re.sub(r":\d+$", "", h).lower() for h in self.allowed_hosts))
+        object.__setattr__(self, "redact", tuple(str(name).lower() for name in self.redact))
+        if self.auto_rollback is not None and not (type(self.auto_rollback) is int and self.auto_rollback > 0):
+            raise DefinitionError(
+                f"auto_rollback={self.auto_rollback!r} is no number of failures; give one such as 3, or None"
+            )
+        if self.record is not None and not (isinstance(self.record, int) and self.record >= 0):
+            raise DefinitionError(
+                f"record={self.record!r} is no number of messages; give one such as 20, False for none, or None"
+            )
         if not isinstance(self.limits, Limits):
             raise DefinitionError(f"limits={self.limits!r} is no Limits; give Limits(connections=100), for example")
         if not isinstance(self.host, str):

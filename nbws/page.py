@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from markupsafe import Markup
 
 from nbws.html import Tag, ft, to_xml
 
-__all__ = ["HEAD_TAGS", "STATIC", "document", "notice", "split_head"]
+__all__ = ["HEAD_TAGS", "STATIC", "Document", "document", "notice", "split_head"]
 
 STATIC = "/_nbws/static"
 """Where the app serves the files of `nbws/static`."""
@@ -19,6 +20,15 @@ HEAD_TAGS = frozenset(("title", "meta", "link", "style", "base"))
 
 EXTENSIONS = {"ws": "htmx-ext-ws.min.js"}
 """htmx's extensions that the package ships, by the name that `exts=` takes."""
+
+
+_DOCTYPE = Markup("<!doctype html>\n")
+
+
+class Document(Markup):
+    """A whole page. *digest* is the same for the same page; None where pages are not followed while they change."""
+
+    digest: str | None = None
 
 
 def split_head(items: Iterable[Any]) -> tuple[list[Any], list[Any]]:
@@ -42,10 +52,12 @@ def document(
     htmlkw: Mapping[str, Any] | None = None,
     bodykw: Mapping[str, Any] | None = None,
     strips_token: bool = False,
-) -> Markup:
+    in_development: bool = False,
+) -> Document:
     """The whole page around *content*.
 
     *root* is the path under which the app is served. *strips_token* takes the credential out of the address bar.
+    *in_development* has the page listen to the feed, and change in place when its code does.
     """
     head, body = split_head(content)
     if not any(getattr(item, "tag", None) == "title" for item in head):
@@ -56,17 +68,23 @@ def document(
     ]
     scripts: list[Tag] = []
     if default_hdrs:
-        files = ["htmx.min.js", *(EXTENSIONS[e] for e in exts)]
-        scripts.append(ft("script", src=f"{root}{STATIC}/nbws.js", data_root=root, data_strips_token=strips_token))
         scripts.append(ft("link", rel="stylesheet", href=f"{root}{STATIC}/nbws.css"))
+        files = ["htmx.min.js", *(EXTENSIONS[e] for e in exts)]
         scripts += [ft("script", src=f"{root}{STATIC}/{file}") for file in files]
-    page = ft(
-        "html",
-        ft("head", *meta, *scripts, hdrs, *head),
-        ft("body", *body, ftrs, **(bodykw or {})),
-        **({"lang": "en"} | dict(htmlkw or {})),
-    )
-    return Markup("<!doctype html>\n") + to_xml(page)
+
+    rest = to_xml(*scripts, hdrs, *head)
+    whole_body = ft("body", *body, ftrs, **(bodykw or {}))
+
+    def page(*own: Tag) -> Markup:
+        return to_xml(ft("html", ft("head", *meta, *own, rest), whole_body, **({"lang": "en"} | dict(htmlkw or {}))))
+
+    if not default_hdrs:
+        return Document(_DOCTYPE + page())
+    digest = hashlib.blake2b(page().encode(), digest_size=12).hexdigest() if in_development else None
+    own = ft("script", src=f"{root}{STATIC}/nbws.js", data_root=root, data_strips_token=strips_token, data_page=digest)
+    html = Document(_DOCTYPE + page(own))
+    html.digest = digest
+    return html
 
 
 def notice(title: str, text: str) -> Markup:
@@ -77,4 +95,4 @@ def notice(title: str, text: str) -> Markup:
     )
     head = (ft("meta", charset="utf-8"), ft("title", title), ft("style", style))
     page = ft("html", ft("head", *head), ft("body", ft("h1", title), ft("p", text)), lang="en")
-    return Markup("<!doctype html>\n") + to_xml(page)
+    return _DOCTYPE + to_xml(page)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nbws.handlers import Owner
+from nbws.interrupts import held_back
 from nbws.keeping import Code, Edit, compare, read_code
 from nbws.modules import Finder, Replacement, package_of, parents_of, put_submodules_into
 from nbws.runs import Identity, Run, Runs, importing_module
@@ -223,6 +224,7 @@ class Program(Runs):
             if name not in run.bodies:  # a function imports it, or code that is not looked at here
                 importlib.import_module(name)
 
+    @held_back()
     def _publish(self, run: _ProgramRun) -> Outcome:
         for body in run.bodies.values():
             self._carry_over(body)

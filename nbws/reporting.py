@@ -3,31 +3,77 @@
 from __future__ import annotations
 
 import logging
+import secrets
+import threading
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from nbws.dispatch import HandlerError
 from nbws.handlers import Key
 
-__all__ = ["Reporter"]
+__all__ = ["Listed", "Reporter"]
 
 TRACEBACKS_SHOWN = 20  #: of one version of one handler; the next ones are kept, and not shown
 _KEPT = 200
+_LISTED = 3
 _WARNINGS_KEPT = 1000
+_NOTICES_KEPT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that happened by itself and that the author is to know."""
+
+    text: str
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An error as a preview lists it, and how many times it came."""
+
+    error: HandlerError
+    times: int = 1
+
+    def is_again(self, error: HandlerError) -> bool:
+        """Whether *error* says nothing new: a task has failed at the same place again."""
+        return not error.key.is_route and _place(error) == _place(self.error)
+
+
+def _place(error: HandlerError) -> tuple[Any, ...]:
+    trace = traceback.walk_tb(error.exception.__traceback__)
+    lines = [(frame.f_code, line) for frame, line in trace]
+    return error.key, error.version, type(error.exception), lines
 
 
 class Reporter:
-    """Hands *write* (key, text, level of logging) what the author is to see. Callable from any thread."""
+    """Hands *write* (key, text, level of logging) what the author is to see. Callable from any thread.
+
+    A task that fails does so again with each call, many times a second: what says nothing new is counted, not shown.
+    """
 
     def __init__(self, write: Callable[[Key, str, int], None]) -> None:
         self.errors: deque[HandlerError] = deque(maxlen=_KEPT)
-        self.count = 0  #: of all errors so far; `errors` keeps the last
+        self.notices: deque[Notice] = deque(maxlen=_NOTICES_KEPT)
+        self.listed: tuple[Listed, ...] = ()  #: the last three, the newest last
+        self.count = 0  #: of all that were new so far
+        self._lock = threading.Lock()
         self._write = write
         self._shown: Counter[tuple[Key, int | None]] = Counter()
         self._warned: set[tuple[Key, str]] = set()
 
     def report(self, error: HandlerError) -> None:
         self.errors.append(error)
+        with self._lock:
+            known = next((each for each in self.listed if each.is_again(error)), None)
+            if known is not None:
+                again = replace(known, times=known.times + 1)
+                self.listed = tuple(again if each is known else each for each in self.listed)
+                return
+            self.listed = (*self.listed, Listed(error))[-_LISTED:]
         self.count += 1
         version = (error.key, error.version)
         self._shown[version] += 1
@@ -37,6 +83,11 @@ class Reporter:
         if self._shown[version] == TRACEBACKS_SHOWN:
             text += "(more of them are in app.errors, and not shown)\n"
         self._write(error.key, text, logging.ERROR)
+
+    def notify(self, key: Key, text: str) -> None:
+        """Tell the author *text*, once."""
+        self.notices.append(Notice(text))
+        self._write(key, f"nbws: {text}\n", logging.WARNING)
 
     def warn(self, key: Key, problem: str) -> None:
         """The same problem of the same endpoint is shown once."""

@@ -14,9 +14,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 
 from nbws.html import to_xml
 from nbws.options import Options
-from nbws.page import document
+from nbws.page import Document, document
 
-__all__ = ["FtResponse", "HtmxResponseHeaders", "HttpHeader", "Redirect", "cookie", "respond"]
+__all__ = ["FtResponse", "HtmxResponseHeaders", "HttpHeader", "PageResponse", "Redirect", "cookie", "respond"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,12 @@ class FtResponse:
         return _html(self.content, request, self.status_code, self.headers, self.media_type, self.background)
 
 
+class PageResponse(HTMLResponse):
+    """A response of HTML. *document* is the page that it holds; None where that is a fragment, or no page of ours."""
+
+    document: Document | None = None
+
+
 def respond(result: Any, request: Request, status_code: int = 200) -> Response:
     """The response for *result*.
 
@@ -102,13 +108,16 @@ def _html(
 ) -> Response:
     content, extras = _split(result)
     tasks = [e for e in (background, *extras) if isinstance(e, BackgroundTask)]
-    response = HTMLResponse(
-        _page(content, request),
+    page = _page(content, request)
+    response = PageResponse(
+        page,
         status_code,
         {"vary": "HX-Request", **(headers or {})},
         media_type,
         BackgroundTasks(tasks) if tasks else None,
     )
+    if isinstance(page, Document):
+        response.document = page
     for extra in extras:
         if isinstance(extra, HttpHeader):
             response.headers.append(extra.k, str(extra.v))
@@ -147,6 +156,7 @@ def _page(content: Sequence[Any], request: Request) -> str:
         htmlkw=options.htmlkw,
         bodykw=options.bodykw,
         strips_token=request.scope.get("nbws.token_in_url", False),
+        in_development=request.app.in_development,
     )
 
 

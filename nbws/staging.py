@@ -17,6 +17,7 @@ from nbws.errors import DefinitionError
 from nbws.fingerprint import fingerprint, source_of
 from nbws.handlers import WEBSOCKET, Definition, HandlerTable, Hook, Key, Owner, Place, WsHandler
 from nbws.options import Options
+from nbws.reading import reads_of
 
 __all__ = ["Act", "Staged", "check_swap_hook", "hook_of", "ws_definition"]
 
@@ -131,8 +132,10 @@ def ws_definition(key: Key, handler: WsHandler) -> Definition:
     hooks = tuple((name, fingerprint(hook.bound.fn)) for name, hook in sorted(handler.hooks.items()))
     functions = [hook.bound.fn for _, hook in sorted(handler.hooks.items())]
     functions += [handler.swap] if handler.swap is not None else []
-    source = "\n\n".join(filter(None, map(source_of, [*functions, handler.message.fn])))
-    return Definition(key, handler, (fingerprint(handler.message.fn), hooks, fingerprint(handler.swap)), source=source)
+    functions += [handler.message.fn]
+    source = "\n\n".join(filter(None, map(source_of, functions)))
+    code = (fingerprint(handler.message.fn), hooks, fingerprint(handler.swap))
+    return Definition(key, handler, code, source=source, reads=reads_of(*functions))
 
 
 def check_swap_hook(swap: Callable[..., Any]) -> None:
@@ -152,7 +155,8 @@ def _with_hooks_of_now(definition: Definition, before: dict[tuple[Key, str], Any
     anew = {}
     for name, hook in handler.hooks.items():
         now = hook.now()
-        if not _is_same(now, hook.bound.fn) and not _is_same(now, before.get((definition.key, name))):
+        known = (hook.bound.fn, hook.passed_over, before.get((definition.key, name)))
+        if not any(_is_same(now, each) for each in known):
             anew[name] = Hook(compile_hook(definition.key, now), hook.place)
     if not anew:
         return definition

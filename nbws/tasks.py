@@ -102,10 +102,11 @@ class Tasks:
             result = handler.bound.fn(*args, **kwargs)
             while inspect.isawaitable(result):
                 result = await result
+            version.has_worked()
         except asyncio.CancelledError:
             raise
         except BaseException as exc:
-            version.errors += 1
+            version.has_failed(is_clients=False)
             self._report(HandlerError(exc, handler.bound.name, key, version.number, None, "(task)"))
         finally:
             version.running -= 1

@@ -6,7 +6,8 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Coroutine, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -88,6 +89,14 @@ def running(app: App) -> Iterator[App]:
 def talk(talk: Coroutine[Any, Any, T], seconds: float = 20.0) -> T:
     """What *talk* returns; an error where it lasts longer than *seconds*."""
     return asyncio.run(asyncio.wait_for(talk, seconds))
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for what nothing tells of, such as an error that no client is told."""
+    end = time.monotonic() + SECONDS * 2
+    while not condition():
+        assert time.monotonic() < end, "this did not come true"
+        await asyncio.sleep(0.005)
 
 
 def http(app: App, **options: Any) -> httpx.Client:

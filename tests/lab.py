@@ -537,6 +537,23 @@ class Notebook:
             raise PlaywrightTimeout(f"{what} of {self.path} took longer than {timeout} s")
 
 
+class Sockets:
+    """The websockets of apps, not Jupyter's own, that a page has opened."""
+
+    def __init__(self, page: Page) -> None:
+        self.opened = 0
+        self.closed = 0
+        page.on("websocket", self._on_open)
+
+    def _on_open(self, socket: Any) -> None:
+        if "/api/" not in socket.url:
+            self.opened += 1
+            socket.on("close", self._on_close)
+
+    def _on_close(self, _: object) -> None:
+        self.closed += 1
+
+
 class OpenNotebook(Protocol):
     """The fixture `notebook_in_lab`: opens *source*, cells or an .ipynb file, as a new notebook."""
 

@@ -9,30 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Browser, LabServer, Notebook, OpenNotebook
-from playwright.sync_api import Frame, Page, expect
+from lab import Browser, LabServer, Notebook, OpenNotebook, Sockets
+from playwright.sync_api import Frame, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.lab]
 
 CHAT = Path(__file__).parent.parent / "notebooks" / "01-chat.ipynb"
 APP, PAGE, HANDLER, PREVIEW, SWAP, LOOK = 2, 4, 6, 8, 10, 12
-
-
-class Sockets:
-    """The websockets of apps, not Jupyter's own, that a page has opened."""
-
-    def __init__(self, page: Page) -> None:
-        self.opened = 0
-        self.closed = 0
-        page.on("websocket", self._on_open)
-
-    def _on_open(self, socket: Any) -> None:
-        if "/api/" not in socket.url:
-            self.opened += 1
-            socket.on("close", self._on_close)
-
-    def _on_close(self, _: object) -> None:
-        self.closed += 1
 
 
 def run(notebook: Notebook, *cells: int) -> None:
@@ -76,6 +59,73 @@ def test_half_a_message_survives_the_swap_and_goes_to_the_new_handler_on_the_sam
     chat.page.keyboard.type("age\n")
     expect(frame.locator("#lines li").last).to_have_text("new: half a message")
     expect(line(chat)).to_contain_text("v2")
+    assert (sockets.opened, sockets.closed) == (1, 0)
+
+
+def test_the_hot_swap_notebook_in_jupyterlab(notebook_in_lab: OpenNotebook) -> None:
+    path = CHAT.with_name("04-hot-swap.ipynb")
+    cells = json.loads(path.read_text())["cells"]
+    place = {cell["id"]: index for index, cell in enumerate(cells)}
+    notebook = notebook_in_lab(path)
+    sockets = Sockets(notebook.page)
+    frame = None
+    for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+        if cell["id"] == "page-again":
+            assert frame is not None
+            frame.click("#word")
+            notebook.page.keyboard.type("half")
+            notebook.page.keyboard.press("ArrowLeft")
+        notebook.run(place[cell["id"]])
+        if cell["id"] == "preview":
+            frame = preview(notebook, place["preview"])
+            frame.fill("#word", "quince")
+            frame.press("#word", "Enter")
+            expect(frame.locator("#words")).to_have_text("quince")
+        if cell["id"] == "page-again":
+            assert frame is not None
+            expect(frame.locator("h1")).to_have_text("Words, counted")
+            expect(frame.locator("#word")).to_be_focused()
+            assert frame.evaluate("[document.activeElement.value, document.activeElement.selectionStart]") == [
+                "half",
+                3,
+            ]
+    assert frame is not None
+    expect(frame.locator("#words")).to_contain_text("(v7 → v8) 1 × quince")
+    expect(frame.locator("#clock")).to_contain_text("tick")
+    expect(line(notebook, place["preview"])).to_contain_text("/words v8")
+    notices = notebook.cell(place["preview"]).locator(".nbws-notices")
+    expect(notices).to_contain_text("v7 of WS /words failed 3 times in a row")
+    notices.locator("button").click()
+    expect(notices).to_be_empty()
+    expect(notebook.cell(place["replay"]).locator(".nbws-replay del").first).to_be_visible()
+    assert (sockets.opened, sockets.closed) == (1, 0)
+
+
+def test_the_page_changes_under_the_caret_and_the_websocket_is_the_same(chat: Notebook) -> None:
+    sockets = Sockets(chat.page)
+    run(chat, PREVIEW)
+    frame = preview(chat)
+    say(frame, "a line")
+    expect(frame.locator("#lines li").last).to_have_text("a line")
+    frame.click("#text")
+    chat.page.keyboard.type("helworld")
+    for _ in "world":
+        chat.page.keyboard.press("ArrowLeft")
+    frame.evaluate("window.morphs = 0; document.addEventListener('nbws:morph', () => morphs++)")
+    chat.set_source(PAGE, chat.source(PAGE).replace('Titled("Chat",', 'Titled("Chat, changed",'))
+    chat.set_source(PAGE, chat.source(PAGE).replace("lines = [", "lines = lines or ["))
+    run(chat, PAGE)
+    expect(frame.locator("h1")).to_have_text("Chat, changed")
+    expect(frame.locator("#text")).to_be_focused()
+    assert frame.evaluate("document.querySelector('#text').selectionStart") == 3
+    chat.page.keyboard.type("lo ")
+    expect(frame.locator("#text")).to_have_value("hello world")
+    expect(frame.locator("#lines li").last).to_have_text("a line")
+    run(chat, LOOK)
+    chat.page.keyboard.press("Enter")
+    say(frame, "another")
+    expect(frame.locator("#lines li").last).to_have_text("another")
+    assert frame.evaluate("morphs") == 1
     assert (sockets.opened, sockets.closed) == (1, 0)
 
 

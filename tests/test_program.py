@@ -115,7 +115,7 @@ def test_a_hook_that_is_edited_alone_is_a_new_version_with_the_new_function(auth
     author.save(web=text)
     author.save(web=text.replace("return 1", "return 2"))
     assert author.versions() == {"/ws": 2}
-    bound = author.app.hook(Key(WEBSOCKET, "/ws"), "conn")
+    bound, _ = author.app.hook(Key(WEBSOCKET, "/ws"), "conn")
     assert bound is not None
     assert bound.fn(None) == 2
 

@@ -10,7 +10,7 @@ from nbws.dispatch import HandlerError
 from nbws.handlers import WEBSOCKET, Key
 from nbws.reporting import TRACEBACKS_SHOWN, Reporter
 
-CHAT, ROOM = Key(WEBSOCKET, "/chat"), Key(WEBSOCKET, "/room")
+CHAT, ROOM, TICK = Key(WEBSOCKET, "/chat"), Key(WEBSOCKET, "/room"), Key("TASK", "tick")
 
 
 class Author:
@@ -88,3 +88,37 @@ def test_warnings_that_are_never_the_same_come_to_an_end(author: Author) -> None
     assert 0 < len(author.shown) < 5000
     author.reporter.report(error())
     assert author.shown[-1][2] == logging.ERROR
+
+
+def tick_error(version: int = 1, message: str = "of the author", other_line: bool = False) -> HandlerError:
+    try:
+        if other_line:
+            raise ZeroDivisionError(message)
+        raise ZeroDivisionError(message)
+    except ZeroDivisionError as exc:
+        return HandlerError(exc, "tick", TICK, version, None, "(task)")
+
+
+def test_a_task_that_fails_with_every_call_is_shown_once_and_counted(author: Author) -> None:
+    for number in range(50):
+        author.reporter.report(tick_error(message=f"cell {number}"))
+    assert len(author.shown) == 1
+    assert author.reporter.count == 1
+    ((first, times),) = [(each.error, each.times) for each in author.reporter.listed]
+    assert (str(first.exception), times) == ("cell 0", 50)
+    assert len(author.reporter.errors) == 50
+
+
+@pytest.mark.parametrize("other", [tick_error(version=2), tick_error(other_line=True), error()])
+def test_a_task_that_fails_hides_no_other_error(author: Author, other: HandlerError) -> None:
+    for each in (tick_error(), other, tick_error(), other):
+        author.reporter.report(each)
+    assert [each.error for each in author.reporter.listed[:2]] == [author.reporter.errors[0], other]
+    assert other.title in author.texts[1]
+
+
+def test_a_message_that_fails_again_is_shown_again(author: Author) -> None:
+    for _ in range(5):
+        author.reporter.report(error())
+    assert len(author.shown) == author.reporter.count == 5
+    assert [each.times for each in author.reporter.listed] == [1, 1, 1]

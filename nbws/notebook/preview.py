@@ -59,11 +59,12 @@ class Preview:
             allow="clipboard-write; fullscreen; autoplay",
         )
         note = ft("div", cls="nbws-note", role="status")
+        boxes = [ft("div", cls=f"nbws-{what}", role="log") for what in ("notices", "errors")]
         script = (_STATIC / "preview.js").read_text(encoding="utf-8")
         options = f'"{name}", {"false" if self.height else "true"}'
         return to_xml(
             ft("style", (_STATIC / "preview.css").read_text(encoding="utf-8")),
-            ft("div", line, frame, note, ft("div", cls="nbws-errors", role="log"), cls="nbws-preview", id=name),
+            ft("div", line, frame, note, *boxes, cls="nbws-preview", id=name),
             ft("script", f"({script.strip().rstrip(';')})({options})"),
         )
 

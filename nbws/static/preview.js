@@ -38,6 +38,7 @@
     part("path").textContent = page.path;
     if (shared.live) {
       part("version").replaceChildren(...versions());
+      drawNotices(shared.live.notices);
       drawErrors(shared.live.errors, shared.live.error_count);
     }
   }
@@ -77,9 +78,20 @@
     frame.style.height = `${height}px`;
   }
 
+  function drawNotices(notices) {
+    part("notices").replaceChildren(...notices.filter(({ id }) => !shared.dismissed.has(id)).map(({ id, text }) => {
+      const line = make("p", text);
+      const button = make("button", "dismiss");
+      button.onclick = () => { shared.dismissed.add(id); shared.draws.forEach((each) => each()); };
+      line.append(button);
+      return line;
+    }));
+  }
+
   const drawn = new Map();  // id of an error -> its element, which stays open when the next one comes
   function drawErrors(errors, count) {
     const fresh = errors.filter((error) => !shared.dismissed.has(error.id));
+    fresh.forEach((error) => drawn.has(error.id) && drawTitle(drawn.get(error.id).firstChild, error));
     if (fresh.map((error) => error.id).join() === [...drawn.keys()].join()) return;
     const box = part("errors");
     const elements = fresh.map((error) => drawn.get(error.id) || drawError(error));
@@ -102,8 +114,13 @@
   }
   function drawError(error) {
     const details = document.createElement("details");
-    details.append(make("summary", error.title), make("pre", `message: ${error.message}\n${error.text}`));
+    details.append(drawTitle(make("summary", ""), error), make("pre", `message: ${error.message}\n${error.text}`));
     return details;
+  }
+  function drawTitle(summary, error) {
+    const title = error.times > 1 ? `${error.title} (${error.times} times)` : error.title;
+    if (summary.textContent !== title) summary.textContent = title;
+    return summary;
   }
 
   /* A page that does not answer is none of nbws: the server's error page, or the browser's where there is no server. */
@@ -142,6 +159,7 @@
     if (event.data.nbws === "hello") greet();
     else if (event.data.nbws === "page") hear(event.data);
     else if (event.data.nbws === "focus") touched = false;
+    else if (event.data.nbws === "touch") returned = 0;
     else if (event.data.nbws === "blur") giveBackFocus();
   }
   function hear(said) {
