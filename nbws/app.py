@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
 from nbws.binding import RESERVED, Bound, Kind, compile_handler
@@ -51,8 +51,11 @@ from nbws.tasks import TASK, TaskHandler, Tasks
 from nbws.urls import filled_path, path_parameters
 
 if TYPE_CHECKING:
+    import asyncio
+
     from nbws.notebook.preview import Preview
     from nbws.server import Server
+    from nbws.testing import BlockingClient, Client, Visits
 
 __all__ = ["App"]
 
@@ -128,6 +131,7 @@ class App:
         self._asgi = AsgiApp(self)
         self._threads = Threads(lambda: self.limits.threads)
         self._server: Server | None = None
+        self._visits: Visits | None = None
         self._last_port: int | None = None
         self._random_key = secrets.token_hex(32)
         self._parents: dict[Key, Any] = {}
@@ -399,6 +403,22 @@ class App:
             self._publish_modules()
         await self._asgi(scope, receive, send)
 
+    @overload
+    def client(self, sync: Literal[False] = False) -> Client: ...
+    @overload
+    def client(self, sync: Literal[True]) -> BlockingClient: ...
+    def client(self, sync: bool = False) -> Client | BlockingClient:
+        """A client with no port and no browser, with cookies of its own: `async with app.client().ws("/chat") as c:`.
+
+        Each client is another browser. With *sync* its methods block, and are not awaited. What this cell has defined
+        so far is published.
+        """
+        from nbws.testing import BlockingClient, Client
+
+        self._publish_if_staged()
+        client = Client(self, {self.policy(0).cookie: self.token} if self.token is not None else {})
+        return BlockingClient(client, self) if sync else client
+
     # -- looking and sending
 
     @property
@@ -449,6 +469,20 @@ class App:
         if html:
             offer_all(receivers, html)
         return Sent()
+
+    @property
+    def visits(self) -> Visits:
+        """The clients of `client()` while nobody serves the app."""
+        if self._visits is None:
+            from nbws.testing import Visits
+
+            self._visits = Visits(self)
+        return self._visits
+
+    @property
+    def serving_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that handlers run on; None where the app is not served."""
+        return self._server.loop if self._server is not None and self._server.is_running else None
 
     # -- what the ASGI side asks
 

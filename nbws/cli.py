@@ -57,7 +57,8 @@ def dev(target: str, host: str | None, port: int | None) -> None:
 
     Modules that a script imports are watched too, as far as they are the program's own.
     Of a notebook, the cells that were changed are run again, in order. `serve()` and what
-    is under `if __name__ == "__main__"` do nothing in a script here.
+    is under `if __name__ == "__main__"` do nothing in a script here. Pages change in place
+    and show errors of handlers, so this is not for the public.
     """
     from nbws.dev import develop
 

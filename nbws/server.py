@@ -140,6 +140,7 @@ class Server:
             timeout_graceful_shutdown=max(1, round(limits.finish_seconds)),
         )
         self._uvicorn = _Uvicorn(config, on_stop)
+        self.loop: asyncio.AbstractEventLoop | None = None  #: None before it serves, and in `block`
         _serving.add(self)
         self._thread = threading.Thread(target=self._run, name=f"nbws-server-{self.port}", daemon=True)
 
@@ -206,7 +207,7 @@ class Server:
 
     def _run(self) -> None:
         make_loop = self._uvicorn.config.get_loop_factory() or asyncio.new_event_loop
-        loop = make_loop()
+        loop = self.loop = make_loop()
         try:
             # Not asyncio.run, which nest_asyncio replaces in many a notebook.
             loop.run_until_complete(self._uvicorn.serve(sockets=[self._sock]))

@@ -267,6 +267,17 @@ def test_of_saves_in_quick_succession_the_last_one_stays(dev: Dev) -> None:
         assert ask(client, "x") == "last x"
 
 
+def test_open_pages_are_told_of_what_changes(dev: Dev) -> None:
+    text = HEAD + "word = 'one'\n@app.get('/')\ndef index(): return P(word)\n"
+    dev.save(text)
+    with httpx.stream("GET", dev.url + "/_nbws/feed", timeout=SECONDS, trust_env=False) as feed:
+        events = (json.loads(line[6:]) for line in feed.iter_lines() if line.startswith("data: {"))
+        versions = (each["version"] for event in events for each in event["endpoints"] if each["path"] == "/")
+        before = next(versions)
+        dev.save(text.replace("P(word)", "P(word, '!')"))
+        assert before + 1 in versions  # read until it comes
+
+
 def test_an_error_of_a_handler_is_shown_in_the_terminal(dev: Dev) -> None:
     dev.save(HEAD + "@app.ws('/ws')\ndef ws(text: str): 1 / int(text)\n")
     with dev.connect() as client:
