@@ -391,3 +391,20 @@ def test_stress_of_swaps_loses_no_message() -> None:
         talk(visit())
     assert app.endpoints["/ws"].version > 1
     assert not app.errors
+
+
+def test_what_waits_for_a_new_start_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    app = App("test-app-said", port=0)
+
+    def begin(word: str = "a") -> None: ...
+
+    with running(app):
+        capsys.readouterr()
+        app.start()
+        assert capsys.readouterr().out == "", "the link was printed when it started"
+        for _ in range(2):
+            app.configure(port=5999)
+            App("test-app-said", port=5999)
+        assert capsys.readouterr().out.count("call app.stop() and app.start() to move it to 5999") == 1
+        app.on_event("startup")(begin)
+        assert "to run its new startup functions" in capsys.readouterr().out

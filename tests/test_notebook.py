@@ -422,6 +422,7 @@ def test_an_unnamed_app_is_known_by_its_cell_and_place(kernel: Kernel) -> None:
 
 def test_run_again_the_app_keeps_its_port_and_its_handlers(author: Author) -> None:
     author.run("ws", echo("one "))
+    assert author.ask("app.in_development") is True
     url = author.url
     author.run("app", f"app = App({author.name!r})\napp.start()")
     assert (author.url, author.versions()) == (url, {"/ws": 1})
@@ -660,6 +661,13 @@ other.stop()
     cell = f"startup-{next(_ids)}"
     kernel.check(cell, source)
     kernel.check(cell, source)
+
+
+def test_a_startup_function_that_is_run_again_unchanged_has_nothing_to_wait_for(author: Author) -> None:
+    begin = "@app.on_event('startup')\ndef begin(): return {}"
+    assert "app.stop() and app.start()" in author.run("begin", begin.format(1))
+    assert author.run("begin", begin.format(1)) == ""
+    assert "app.stop() and app.start()" in author.run("begin", begin.format(2))
 
 
 def test_startup_functions_of_one_name_in_two_cells_both_run_and_a_rerun_replaces(kernel: Kernel) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from nbws.notebook.cells import CellEvents, importing_module
+from nbws.notebook.cells import CellEvents
 from nbws.notebook.output import route
+from nbws.runs import importing_module
 
 __all__ = ["Notebook"]
 
