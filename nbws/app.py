@@ -551,8 +551,12 @@ class App:
     def hook(self, key: Key, name: str) -> tuple[Bound | None, Version | None]:
         """The `conn` or `disconn` function of *key* as it is now, and its version: the last one where it is retired."""
         if self._runs is None:  # no run, whose end would take up a function that was defined anew
-            definitions, _ = Staged().take(self.table, self._compile)
-            self._publish(definitions)
+            try:
+                with self._lock:  # else what another thread publishes meanwhile would be taken back
+                    definitions, _ = Staged().take(self.table, self._compile)
+                    self._publish(definitions)
+            except DefinitionError as exc:
+                self._reporter.warn(key, f"{exc}; what was, stays")
         entry = self.table.get(key)
         if entry is None:
             return None, None
