@@ -432,7 +432,7 @@ class _HttpEndpoint:
         try:
             await response(scope, receive, send)
             if not failed:
-                self._entry.current.has_worked()
+                self._entry.current.worked += 1
         except ClientDisconnect:
             raise
         except Exception as exc:  # a stream or a background task; what was sent cannot be taken back

@@ -178,7 +178,7 @@ class Worker:
         token = watching.set(recorded.watch) if recorded is not None else None
         try:
             await self._run(frame, handler.message)
-            version.has_worked()
+            version.worked += 1
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise

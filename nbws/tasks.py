@@ -104,7 +104,7 @@ class Tasks:
             result = handler.bound.fn(*args, **kwargs)
             while inspect.isawaitable(result):
                 result = await result
-            version.has_worked()
+            version.worked += 1
         except asyncio.CancelledError:
             raise
         except BaseException as exc:

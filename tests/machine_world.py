@@ -88,7 +88,7 @@ class QuietNotebook(Notebook):
         super().__init__(shell)
         self.shown: list[str] = []
 
-    def write_under(self, parent: Any, text: str) -> None:
+    def write_under(self, parent: Any, text: str, stream: str = "stderr") -> None:
         self.shown.append(text)
 
 
@@ -146,7 +146,10 @@ class World:
     def __init__(self, *, has_cells: bool, **options: Any) -> None:
         self.shell = Shell()
         self.notebook = QuietNotebook(self.shell)
-        with patch.object(nbws.app, "this_notebook", lambda: self.notebook if has_cells else None):
+        with (
+            patch.object(nbws.app, "this_notebook", lambda: self.notebook if has_cells else None),
+            patch.object(nbws.app, "runs_here", lambda: self.notebook.cells if has_cells else None),
+        ):
             self.app = WatchedApp(port=0, **options)
         self.peers: list[Peer] = []
         self.calls: dict[int, list[Any]] = {}
