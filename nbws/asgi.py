@@ -492,7 +492,7 @@ _TOO_MANY = "This app has as many connections as it may; come back later, or rai
 async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
     """What a path gets that no route matches."""
     if scope["type"] == "websocket":
-        await refuse_websocket(404, "There is no websocket at this path; @app.ws(path) makes one.", scope, send)
+        await refuse_websocket(403, "There is no websocket at this path; @app.ws(path) makes one.", scope, send)
         return
     raise HTTPException(404)
 

@@ -126,12 +126,12 @@ def _host(given: Any) -> str:
 def _origin(given: Any) -> str:
     """The origin that an Origin header is held against."""
     origin = str(given).lower().rstrip("/")
-    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#*@]+", origin):
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9._~:\[\]-]+", origin):
         raise DefinitionError(
-            f"allowed_origins={given!r} is no origin; list each whole, such as 'https://hub.example.org'. "
-            "'null' is what every sandboxed page has, whoever made it, so it cannot be let in"
+            f"allowed_origins={given!r} is no origin; list each whole, such as 'https://hub.example.org' "
+            "('null' is the origin of every sandboxed page, whoever made it, and is never let in)"
         )
-    return origin
+    return re.sub(r"(?<=^http)(://.+):80$|(?<=^https)(://.+):443$", r"\1\2", origin)
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
