@@ -565,8 +565,13 @@ class App:
 
     def admit(self, connection: Connection) -> bool:
         """Whether there is room for one more; then it is counted."""
-        if len(self._connections) >= self.limits.connections:
+        limits, client = self.limits, connection.client
+        if len(self._connections) >= limits.connections:
             return False
+        if limits.connections_per_client is not None and client is not None:
+            of_it = sum(1 for each in self.connections if each.client and each.client[0] == client[0])
+            if of_it >= limits.connections_per_client:
+                return False
         self._connections[connection.id] = connection
         if self._is_gone(connection.key):
             connection.park(self.limits.park_seconds, partial(self._is_gone, connection.key))

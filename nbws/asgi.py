@@ -8,6 +8,7 @@ import inspect
 import re
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +33,7 @@ from nbws.conversation import Conversation, Conversations
 from nbws.dispatch import Desk, HandlerError, run_handler
 from nbws.errors import MessageError
 from nbws.feed import Event, Feed
-from nbws.gate import Gate
+from nbws.gate import Gate, refuse_websocket
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
 from nbws.html import ft
 from nbws.messages import NOTHING
@@ -160,7 +161,7 @@ class AsgiApp:
         )
         server_error = next((handlers[k] for k in (500, Exception) if k in handlers), None)
         by_kind = {k: _exception_handler(h) for k, h in handlers.items() if k not in (500, Exception)}
-        by_kind.setdefault(404, self._not_found)
+        by_kind = {HTTPException: _http_error, 404: self._not_found, **by_kind}
         stack: ASGIApp = ExceptionMiddleware(self._route, handlers=by_kind, debug=options.debug)
         own = [Middleware(cls, *args, **kwargs) for cls, args, kwargs in added]
         for middleware in reversed((session, *own, *options.middleware)):
@@ -177,7 +178,7 @@ class AsgiApp:
         table = self._desk.table
         routed, router = self._routed
         if routed is not table:
-            router = Router(routes=list(self._routes(table)))
+            router = Router(routes=list(self._routes(table)), default=_nothing_here)
             self._routed = (table, router)
         return router
 
@@ -256,12 +257,11 @@ class AsgiApp:
 
     async def _not_found(self, request: Request, exc: Exception) -> Response:
         """The answer where no route is. While its author works on it the page waits for one, and becomes it."""
-        if "text/html" not in request.headers.get("accept", ""):
-            return PlainTextResponse("Not Found", 404)
-        title, text = "Not found", f"There is nothing at {request.url.path}."
-        if not self._desk.in_development:
-            return HTMLResponse(notice(title, text), 404)
-        return _live_notice(title, f"{text} A route for it will show here at once.", 404, self._pages, None)
+        says_itself = getattr(exc, "detail", "Not Found") != "Not Found"
+        if says_itself or not self._desk.in_development or "text/html" not in request.headers.get("accept", ""):
+            return _http_error(request, exc)
+        text = f"There is nothing at {request.url.path}. A route for it will show here at once."
+        return _live_notice("Not found", text, 404, self._pages, None)
 
     async def _render(self, scope: Scope) -> Served | None:
         """The page that a request of *scope* gives now, through the author's middleware and all."""
@@ -376,7 +376,7 @@ class _WsEndpoint:
             on_problem=desk.on_problem,
         )
         if not desk.admit(connection):
-            await _deny(scope, receive, send)
+            await refuse_websocket(503, _TOO_MANY, scope, send, retry_after="10")
             return
         try:
             await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
@@ -523,14 +523,35 @@ def _live_notice(title: str, text: str, status: int, pages: Pages, made_by: Hash
     return HTMLResponse(page, status)
 
 
-async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse a websocket because there are as many as there may be."""
-    if "websocket.http.response" in scope.get("extensions", {}):
-        headers = [(b"content-type", b"text/plain"), (b"retry-after", b"10")]
-        await send({"type": "websocket.http.response.start", "status": 503, "headers": headers})
-        await send({"type": "websocket.http.response.body", "body": b"too many connections"})
-    else:
-        await send({"type": "websocket.close", "code": 1013, "reason": "too many connections"})
+_TOO_MANY = "This app has as many connections as it may; come back later, or raise App(limits=Limits(connections=...))."
+
+
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    """What a path gets that no route matches."""
+    if scope["type"] == "websocket":
+        await refuse_websocket(403, "There is no websocket at this path; @app.ws(path) makes one.", scope, send)
+        return
+    raise HTTPException(404)
+
+
+def _http_error(request: Request, exc: Exception) -> Response:
+    """The answer to an HTTPException that the author has no handler for: what it says, or else what to do."""
+    assert isinstance(exc, HTTPException)
+    if exc.status_code in (204, 304):
+        return Response(status_code=exc.status_code, headers=exc.headers)
+    words = _WHAT_TO_DO.get(exc.status_code)
+    if words is None or exc.detail != HTTPStatus(exc.status_code).phrase:
+        return PlainTextResponse(exc.detail, exc.status_code, exc.headers)
+    return HTMLResponse(notice(*words), exc.status_code, exc.headers)
+
+
+_WHAT_TO_DO = {
+    404: ("Not Found", "This app has nothing at this address. Look at its spelling, or define it: @app.get(path)."),
+    405: (
+        "Method Not Allowed",
+        "This address answers other methods; @app.post(path) and the like add some.",
+    ),
+}
 
 
 def _exception_handler(handler: Callable[..., Any]) -> Callable[..., Any]:

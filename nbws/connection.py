@@ -45,6 +45,7 @@ class CloseCode:
 
     NORMAL = 1000
     GOING_AWAY = 1001
+    POLICY = 1008
     TOO_BIG = 1009
     RESTART = 1012
     TRY_LATER = 1013

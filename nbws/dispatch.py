@@ -25,10 +25,10 @@ import anyio
 
 import nbws.errors
 from nbws.binding import Bound, Call, Kind, binary_refused
-from nbws.connection import Connection, current_connection
-from nbws.errors import MessageError, NbwsError
+from nbws.connection import CloseCode, Connection, current_connection
+from nbws.errors import BindError, MessageError, NbwsError
 from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
-from nbws.limits import Limits
+from nbws.limits import Limits, Pace
 from nbws.messages import NOTHING, Message, parse, redact, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
 from nbws.speaking import Speaker, speaker
@@ -38,6 +38,7 @@ __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
 _END = object()  # no more frames come
 _LOOK = object()  # another version may be live
+_LONG = 16 * 1024  # of a frame: what is longer is neither shown nor kept with its error
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class Worker:
         self._calls = 0  # begun so far
         self._seen: Version | None = None  # the version that the connection's state is of
         self._copies_state = True
+        self._unread = 0  # messages in a row that no handler could read
+        self._pace = Pace()
         # What handles messages for as long as this table is live: to look it up for each message takes 0.4 us, to see
         # that nothing was published 0.03. Held weakly, since a silent connection would keep what is long replaced.
         self._looked_up_in: Callable[[], HandlerTable | None] = lambda: None
@@ -113,6 +116,9 @@ class Worker:
 
     async def put(self, frame: str | bytes) -> None:
         """Give it the next frame. Waits while the inbox is full, and with it the reading of the socket."""
+        limit = self._desk.limits.messages_per_second
+        if limit is not None:
+            await asyncio.sleep(self._pace.wait(limit, time.monotonic()))
         await self._inbox.put(frame)
 
     async def finish(self, task: asyncio.Task[None]) -> None:
@@ -179,9 +185,12 @@ class Worker:
         try:
             await self._run(frame, handler.message)
             version.worked += 1
+            self._unread = 0
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise
+            _let_go(exc, frame)
+            self._count_unread(exc)
             if recorded is not None:
                 recorded.error = f"{type(exc).__name__}: {exc}"
             version.has_failed(is_clients=isinstance(exc, MessageError))
@@ -195,6 +204,12 @@ class Worker:
         """Let what is printed from now on, in the worker's task, be that of *bound*."""
         connection = self._connection
         speaker.set(Speaker(connection.app, connection.key, bound.name, version.number, connection.id))
+
+    def _count_unread(self, exc: BaseException) -> None:
+        """Close a connection on which nothing but what no handler can read has come for long."""
+        self._unread = self._unread + 1 if isinstance(exc, MessageError) else 0
+        if self._unread == self._desk.limits.invalid_messages:
+            self._connection.close(CloseCode.POLICY, "too many messages that no handler can read")
 
     async def _run(self, frame: str | bytes, bound: Bound) -> None:
         if isinstance(frame, str):
@@ -371,7 +386,12 @@ class Worker:
         return task is None or task.cancelling() > 0
 
     def _error(self, exc: BaseException, handler: str, version: Version, frame: str | bytes) -> HandlerError:
-        shown = without_headers(frame, self._desk.redacted) if isinstance(frame, str) else f"({len(frame)} bytes)"
+        if isinstance(frame, bytes):
+            shown = f"({len(frame)} bytes)"
+        elif len(frame) > _LONG:
+            shown = f"({len(frame)} characters)"  # to find out what may be shown of it takes as long as to handle it
+        else:
+            shown = without_headers(frame, self._desk.redacted)
         return HandlerError(
             exception=exc,
             handler=handler,
@@ -408,6 +428,16 @@ async def replay(desk: Desk, connection: Connection, recorded: Recorded, entry: 
         now=tuple(watch.sent),
         errors=(recorded.error, error),
     )
+
+
+def _let_go(exc: BaseException, frame: str | bytes) -> None:
+    """Have *exc*, of which the last 200 are kept, not hold on to what came in *frame*."""
+    if isinstance(exc, MessageError):
+        exc.__traceback__ = exc.__context__ = None  # of nbws' own code alone
+    elif len(frame) > _LONG:
+        traceback.clear_frames(exc.__traceback__)
+    if isinstance(exc, BindError) and len(frame) > _LONG:
+        exc.got = None
 
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]

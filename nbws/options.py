@@ -39,14 +39,14 @@ class Options:
     default_hdrs: bool = True
     htmlkw: Mapping[str, Any] = field(default_factory=dict)
     bodykw: Mapping[str, Any] = field(default_factory=dict)
-    secret_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
     session_cookie: str = "session_"
     max_age: int | None = 365 * 24 * 3600
     same_site: Literal["lax", "strict", "none"] = "lax"
     https_only: bool = False
     host: str = "127.0.0.1"
     port: int | None = None
-    token: str | bool | None = None
+    token: str | bool | None = field(default=None, repr=False)
     allowed_hosts: Sequence[str] = ()
     allowed_origins: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
@@ -82,7 +82,8 @@ class Options:
     def __post_init__(self) -> None:
         for name in _SEQUENCES:
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
-        object.__setattr__(self, "allowed_hosts", tuple(re.sub(r":\d+$", "", h).lower() for h in self.allowed_hosts))
+        object.__setattr__(self, "allowed_hosts", tuple(_host(host) for host in self.allowed_hosts))
+        object.__setattr__(self, "allowed_origins", tuple(_origin(origin) for origin in self.allowed_origins))
         object.__setattr__(self, "redact", tuple(str(name).lower() for name in self.redact))
         if self.auto_rollback is not None and not (type(self.auto_rollback) is int and self.auto_rollback > 0):
             raise DefinitionError(
@@ -113,6 +114,27 @@ class Options:
             raise DefinitionError("token='' lets everybody in; give a long random text, True to make one, or False")
         if self.port is not None and not (isinstance(self.port, int) and 0 <= self.port < 65536):
             raise DefinitionError(f"port={self.port!r} is no port; give a number from 1 to 65535, or None")
+
+
+def _host(given: Any) -> str:
+    """The name that a Host header is held against."""
+    host = re.sub(r"(?<=[\w.\]]):\d+$", "", str(given)).lower()
+    if not re.fullmatch(r"[\w.-]+|\[[0-9a-f:.]+\]", host):
+        raise DefinitionError(
+            f"allowed_hosts={given!r} is no host name; list each, such as 'app.example.org', without scheme and path"
+        )
+    return host
+
+
+def _origin(given: Any) -> str:
+    """The origin that an Origin header is held against."""
+    origin = str(given).lower().rstrip("/")
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9._~:\[\]-]+", origin):
+        raise DefinitionError(
+            f"allowed_origins={given!r} is no origin; list each whole, such as 'https://hub.example.org' "
+            "('null' is the origin of every sandboxed page, whoever made it, and is never let in)"
+        )
+    return re.sub(r"(?<=^http)(://.+):80$|(?<=^https)(://.+):443$", r"\1\2", origin)
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

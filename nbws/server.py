@@ -17,9 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from nbws.connection import ABORT
+from nbws.door import WebsocketDoor, http_door
 from nbws.errors import PortTakenError, ServerStartError
 from nbws.limits import Limits
 
@@ -69,7 +69,7 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
-class _Websocket(WebSocketsSansIOProtocol):
+class _Websocket(WebsocketDoor):
     """Offers the ABORT extension: uvicorn's own ways to close wait until a peer has read what was sent."""
 
     def handle_connect(self, event: Any) -> None:
@@ -130,6 +130,8 @@ class Server:
         self._failure: BaseException | None = None
         config = uvicorn.Config(
             app,
+            http=http_door(limits),
+            h11_max_incomplete_event_size=limits.header_bytes,
             ws=_Websocket,
             ws_max_size=limits.message_bytes,
             ws_per_message_deflate=False,  # it costs memory for each connection, and loopback has no use for it
@@ -139,6 +141,8 @@ class Server:
             proxy_headers=False,
             timeout_graceful_shutdown=max(1, round(limits.finish_seconds)),
         )
+        config.load()
+        config.loaded_app = app  # where the root logger logs everything, uvicorn puts one around it that logs headers
         self._uvicorn = _Uvicorn(config, on_stop)
         self.loop: asyncio.AbstractEventLoop | None = None  #: None before it serves, and in `block`
         _serving.add(self)
