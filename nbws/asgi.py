@@ -18,7 +18,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketRoute
@@ -41,6 +40,7 @@ from nbws.pages import OpenPage, Pages, Served
 from nbws.reading import reach
 from nbws.responses import PageResponse, respond
 from nbws.security import Policy
+from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websocket
 from nbws.tasks import Tasks
 from nbws.urls import query_of
 
@@ -113,6 +113,7 @@ class AsgiApp:
         self._stacked: tuple[Any, Any, ASGIApp] = (None, None, self._route)
         self._gate = Gate(self._pass, desk.policy, desk.in_notebook)
         self._pages = Pages()
+        self._cookies = SessionCookies(desk)
         self.startup_error: BaseException | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,14 +142,7 @@ class AsgiApp:
         return stack
 
     def _new_stack(self, options: Options, added: Iterable[Any], handlers: Mapping[Any, Callable[..., Any]]) -> ASGIApp:
-        session = Middleware(
-            SessionMiddleware,
-            secret_key=self._desk.secret_key,
-            session_cookie=options.session_cookie,
-            max_age=options.max_age,
-            same_site=options.same_site,
-            https_only=options.https_only,
-        )
+        session = Middleware(SessionMiddleware, self._cookies, leaves_no_trace=lambda scope: _RENDERED in scope)
         server_error = next((handlers[k] for k in (500, Exception) if k in handlers), None)
         by_kind = {k: _exception_handler(h) for k, h in handlers.items() if k not in (500, Exception)}
         stack: ASGIApp = ExceptionMiddleware(self._route, handlers=by_kind, debug=options.debug)
@@ -392,6 +386,8 @@ class _HttpEndpoint:
             if self._is_handled(exc):
                 raise
             response = _error_page(400 if isinstance(exc, MessageError) else 500, error.incident)
+        if isinstance(response, PageResponse) and b"ws-connect" in response.body:
+            opens_websocket(scope)
         page = response.document if isinstance(response, PageResponse) else None
         if page is not None and page.digest is not None:
             # Looked at now, and not before: a page may count its visitors.

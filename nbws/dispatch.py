@@ -7,6 +7,7 @@ table is read once for a message, so each is handled wholly by one version.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import inspect
 import secrets
@@ -298,6 +299,11 @@ class Worker:
             self._desk.report(self._error(exc, bound.name, version, f"({name})"))
 
     async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
+        shared = getattr(self._connection.session, "shared", None)  # among workers, by a store
+        async with shared or contextlib.nullcontext():
+            await self._called(bound, message, hook=hook)
+
+    async def _called(self, bound: Bound, message: Message, *, hook: bool) -> None:
         connection = self._connection
         call = Call(connection, connection.app, connection.path_params, self._query, message)
         result = await run_handler(bound, call, None if hook else self._desk.in_thread)

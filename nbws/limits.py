@@ -16,6 +16,7 @@ class Limits:
     outbox_bytes: int = 1024 * 1024  #: queued for one client; past it the connection is closed with 1013
     inbox_messages: int = 64  #: waiting for a handler on one connection; past it nothing more is read from it
     connections: int = 1000  #: open at once; one more is refused with HTTP 503
+    sessions: int = 10_000  #: kept in memory; one more, and the one that was not used for longest is forgotten
     threads: int = 40  #: worker threads for `def` handlers
     park_seconds: float = 30.0  #: a connection waits so long for a retired route to come back
     finish_seconds: float = 5.0  #: a handler may run on so long after its client has gone, or its server stops
