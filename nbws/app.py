@@ -13,17 +13,28 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
 from nbws.binding import RESERVED, Bound, Kind, compile_handler
-from nbws.connection import CloseCode, Connection, Membership, Sent, offer_all
+from nbws.connection import CloseCode, Connection, Membership, Sent, offer_all, tell_all
 from nbws.dispatch import HandlerError, replay
 from nbws.endpoints import Endpoints
 from nbws.errors import DefinitionError, NbwsError
 from nbws.feed import Feed
 from nbws.fingerprint import fingerprint, source_of
-from nbws.handlers import WEBSOCKET, Change, Definition, HandlerTable, HttpHandler, Key, Owner, WsHandler, changes
+from nbws.handlers import (
+    WEBSOCKET,
+    Change,
+    Definition,
+    HandlerTable,
+    HttpHandler,
+    Key,
+    Owner,
+    Version,
+    WsHandler,
+    changes,
+)
 from nbws.html import fragment
 from nbws.identity import Identity, identity_of_new_app, is_importing, known_app, remember, this_notebook
 from nbws.interrupts import held_back
@@ -40,9 +51,12 @@ from nbws.tasks import TASK, TaskHandler, Tasks
 from nbws.urls import filled_path, path_parameters
 
 if TYPE_CHECKING:
+    import asyncio
+
     from nbws.notebook.cells import CellRun
     from nbws.notebook.preview import Preview
     from nbws.server import Server
+    from nbws.testing import BlockingClient, Client, Visits
 
 __all__ = ["App"]
 
@@ -53,6 +67,7 @@ METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
 _RECORDED = 20  #: messages of a connection, in development
 _GONE_KEPT = 8  #: connections that have gone, with what they said
 _REPLAY_SECONDS = 60.0
+MIGRATED_AT_ONCE = 8  #: connections that look for their swap hook in one turn of the loop; messages come between turns
 
 _log = logging.getLogger("nbws")
 _ticket = new_ticket()  # dies with the process
@@ -119,6 +134,7 @@ class App:
         self._asgi = AsgiApp(self)
         self._threads = Threads(lambda: self.limits.threads)
         self._server: Server | None = None
+        self._visits: Visits | None = None
         self._last_port: int | None = None
         self._random_key = secrets.token_hex(32)
         self._parents: dict[Key, Any] = {}
@@ -385,6 +401,22 @@ class App:
             self._publish_modules()
         await self._asgi(scope, receive, send)
 
+    @overload
+    def client(self, sync: Literal[False] = False) -> Client: ...
+    @overload
+    def client(self, sync: Literal[True]) -> BlockingClient: ...
+    def client(self, sync: bool = False) -> Client | BlockingClient:
+        """A client with no port and no browser, with cookies of its own: `async with app.client().ws("/chat") as c:`.
+
+        Each client is another browser. With *sync* its methods block, and are not awaited. What this cell has defined
+        so far is published.
+        """
+        from nbws.testing import BlockingClient, Client
+
+        self._publish_if_staged()
+        client = Client(self, {self.policy(0).cookie: self.token} if self.token is not None else {})
+        return BlockingClient(client, self) if sync else client
+
     # -- looking and sending
 
     @property
@@ -435,6 +467,20 @@ class App:
         if html:
             offer_all(receivers, html)
         return Sent()
+
+    @property
+    def visits(self) -> Visits:
+        """The clients of `client()` while nobody serves the app."""
+        if self._visits is None:
+            from nbws.testing import Visits
+
+            self._visits = Visits(self)
+        return self._visits
+
+    @property
+    def serving_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that handlers run on; None where the app is not served."""
+        return self._server.loop if self._server is not None and self._server.is_running else None
 
     # -- what the ASGI side asks
 
@@ -488,14 +534,16 @@ class App:
             self._befores = (self.options.before, bound)
         return bound
 
-    def hook(self, key: Key, name: str) -> Bound | None:
-        """The `conn` or `disconn` function of *key*, as it is now; of its last version where it is retired."""
+    def hook(self, key: Key, name: str) -> tuple[Bound | None, Version | None]:
+        """The `conn` or `disconn` function of *key* as it is now, and its version: the last one where it is retired."""
         if self._notebook is None:  # no cells, whose end would take up a function that was defined anew
             definitions, _ = Staged().take(self.table, self._compile)
             self._publish(definitions)
         entry = self.table.get(key)
-        hook = entry.definition.target.hooks.get(name) if entry is not None else None
-        return hook.bound if hook is not None else None
+        if entry is None:
+            return None, None
+        hook = entry.definition.target.hooks.get(name)
+        return hook.bound if hook is not None else None, entry.current
 
     def admit(self, connection: Connection) -> bool:
         """Whether there is room for one more; then it is counted."""
@@ -613,10 +661,11 @@ class App:
             # Only a hook that was defined anew can be refused so late, when the cell cannot fail any more.
             print(f"DefinitionError: {exc}\nNothing of this cell is live; what was, stays.", file=sys.stderr)
             return
-        gone: Iterable[Key] = ()
+        gone: frozenset[Key] = frozenset()
         if run.cell is not None:
             gone = self.table.owned_by(Owner("cell", run.cell)) - staged.defined
-        self._publish(definitions, gone, options)
+        # A route that is gone does not come back because its hook was defined anew.
+        self._publish([each for each in definitions if each.key not in gone], gone, options)
 
     def _run(self) -> CellRun | None:
         """The cell run that the calling code belongs to, where what it defines is staged."""
@@ -698,24 +747,29 @@ class App:
             self.table = new = next_table(old)
             if options is not None:
                 self.options = options
-            for change in changes(old, new):
-                if change.key.method == WEBSOCKET and (
-                    change.before is None or change.after is None or change.migrates
-                ):
-                    for connection in self.connections:
-                        if connection.key == change.key:
-                            self._tell_of(change, connection)
+            changed = changes(old, new)
+            for change in changed:
+                if change.after is not None:  # going back to a version takes its function that was taken last
+                    change.after.current.take(change.after.definition)
+            told = [change for change in changed if change.concerns_connections]
+            if told:
+                by_key: dict[Key, list[Connection]] = {}
+                for connection in self.connections:
+                    by_key.setdefault(connection.key, []).append(connection)
+                for change in told:
+                    self._tell_of(change, by_key.get(change.key, []))
             self.tasks.look_again()
             self.feed.changed()
 
-    def _tell_of(self, change: Change, connection: Connection) -> None:
+    def _tell_of(self, change: Change, connections: list[Connection]) -> None:
         if change.after is None:
-            connection.park(self.limits.park_seconds, partial(self._is_gone, change.key))
+            seconds, is_gone = self.limits.park_seconds, partial(self._is_gone, change.key)
+            tell_all(connections, lambda connection: connection.park(seconds, is_gone))
             return
         if change.before is None:
-            connection.unpark()
+            tell_all(connections, Connection.unpark)
         if change.migrates:
-            connection.look_again()
+            tell_all(connections, Connection.look_again, at_once=MIGRATED_AT_ONCE)
 
     def _is_gone(self, key: Key) -> bool:
         return self.table.get_live(key) is None

@@ -19,7 +19,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,22 +27,26 @@ from starlette.websockets import WebSocket
 
 from nbws.binding import Bound, Call
 from nbws.connection import Connection, Membership
-from nbws.dispatch import Desk, HandlerError, Worker, run_handler
+from nbws.conversation import Conversation, Conversations
+from nbws.dispatch import Desk, HandlerError, run_handler
 from nbws.errors import MessageError
 from nbws.feed import Event, Feed
 from nbws.gate import Gate
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
+from nbws.html import ft
 from nbws.messages import NOTHING
 from nbws.messages import Message as Fields
 from nbws.options import Options
-from nbws.page import STATIC, notice
+from nbws.outbox import Outbox
+from nbws.page import STATIC, document, notice
 from nbws.pages import OpenPage, Pages, Served
 from nbws.reading import reach
 from nbws.responses import PageResponse, respond
+from nbws.resume import PARAMETER, Asked
 from nbws.security import Policy
 from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websocket
 from nbws.tasks import Tasks
-from nbws.urls import query_of
+from nbws.urls import query_of, without
 
 __all__ = ["INJECTED", "AsgiApp", "Beforeware", "Threads"]
 
@@ -51,6 +55,7 @@ INJECTED: dict[type, str] = {Connection: "ws", WebSocket: "ws", Request: "reques
 
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _FEED_PATH = "/_nbws/feed"
+_STALLS_LOOKED_FOR = 0.5  #: seconds between two looks
 _RENDERED = "nbws.rendered"  #: in a scope: the list that takes the page, in place of a client
 
 
@@ -90,6 +95,8 @@ class AppDesk(Desk, Protocol):
     @property
     def options(self) -> Options: ...
     @property
+    def connections(self) -> Iterable[Connection]: ...
+    @property
     def secret_key(self) -> str: ...
     @property
     def in_notebook(self) -> bool: ...
@@ -114,6 +121,7 @@ class AsgiApp:
         self._gate = Gate(self._pass, desk.policy, desk.in_notebook)
         self._pages = Pages()
         self._cookies = SessionCookies(desk)
+        self.conversations = Conversations()
         self.startup_error: BaseException | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,6 +153,7 @@ class AsgiApp:
         session = Middleware(SessionMiddleware, self._cookies, leaves_no_trace=lambda scope: _RENDERED in scope)
         server_error = next((handlers[k] for k in (500, Exception) if k in handlers), None)
         by_kind = {k: _exception_handler(h) for k, h in handlers.items() if k not in (500, Exception)}
+        by_kind.setdefault(404, self._not_found)
         stack: ASGIApp = ExceptionMiddleware(self._route, handlers=by_kind, debug=options.debug)
         own = [Middleware(cls, *args, **kwargs) for cls, args, kwargs in added]
         for middleware in reversed((session, *own, *options.middleware)):
@@ -176,7 +185,7 @@ class AsgiApp:
     def _endpoint(self, key: Key, entry: Entry) -> BaseRoute:
         target = entry.definition.target
         if key.method == WEBSOCKET:
-            return WebSocketRoute(key.path, _WsEndpoint(self._desk, key), name=target.message.name)
+            return WebSocketRoute(key.path, _WsEndpoint(self._desk, self.conversations, key), name=target.message.name)
         if key.method == "MOUNT":
             app, name = target
             return Mount(key.path, app=app, name=name)
@@ -238,6 +247,15 @@ class AsgiApp:
                 return endpoint.made_by() if isinstance(endpoint, _HttpEndpoint) else None
         return None
 
+    async def _not_found(self, request: Request, exc: Exception) -> Response:
+        """The answer where no route is. While its author works on it the page waits for one, and becomes it."""
+        if "text/html" not in request.headers.get("accept", ""):
+            return PlainTextResponse("Not Found", 404)
+        title, text = "Not found", f"There is nothing at {request.url.path}."
+        if not self._desk.in_development:
+            return HTMLResponse(notice(title, text), 404)
+        return _live_notice(title, f"{text} A route for it will show here at once.", 404, self._pages, None)
+
     async def _render(self, scope: Scope) -> Served | None:
         """The page that a request of *scope* gives now, through the author's middleware and all."""
         rendered: list[Served] = []
@@ -298,6 +316,15 @@ class AsgiApp:
                 lifespan = contextlib.asynccontextmanager(lifespan)
             await stack.enter_async_context(lifespan(self._desk))
         self._desk.tasks.start()
+        watch = asyncio.create_task(self._watch_for_stalls(), name="nbws stalled clients")
+        stack.callback(watch.cancel)
+        stack.push_async_callback(self.conversations.stop)
+
+    async def _watch_for_stalls(self) -> None:
+        while True:
+            await asyncio.sleep(_STALLS_LOOKED_FOR)
+            for connection in self._desk.connections:
+                connection.stalled(self._desk.limits.stall_seconds)
 
 
 class _Placed:
@@ -310,20 +337,35 @@ class _Placed:
 
 
 class _WsEndpoint:
-    """Accepts a websocket of one key and reads it to its end."""
+    """Accepts a websocket of one key, which begins a conversation or goes on with one."""
 
-    def __init__(self, desk: AppDesk, key: Key) -> None:
-        self._desk, self._key = desk, key
+    def __init__(self, desk: AppDesk, conversations: Conversations, key: Key) -> None:
+        self._desk, self._conversations, self._key = desk, conversations, key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        desk = self._desk
         await receive()  # websocket.connect
+        query = query_of(scope)
+        asked = Asked.of(query)
+        if asked is not None:
+            del query[PARAMETER]
+            scope = {**scope, "query_string": without(scope["query_string"], PARAMETER)}
+        if asked is not None and asked.key is not None:
+            known = self._conversations.get(asked.key)
+            is_ours = known is not None and known.connection.key == self._key
+            if known is not None and is_ours and await known.go_on(receive, send, scope, asked.received):
+                return
+        await self._begin(scope, query, receive, send, asked)
+
+    async def _begin(
+        self, scope: Scope, query: Mapping[str, list[str]], receive: Receive, send: Send, asked: Asked | None
+    ) -> None:
+        desk, limits = self._desk, self._desk.limits
         connection = Connection(
             self._key,
             scope["app"],
             HTTPConnection(scope),
             desk.membership,
-            outbox_bytes=desk.limits.outbox_bytes,
+            outbox=Outbox(limits.outbox_bytes, limits.overflow),
             on_problem=desk.on_problem,
         )
         if not desk.admit(connection):
@@ -331,26 +373,11 @@ class _WsEndpoint:
             return
         try:
             await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-            await self._serve(connection, query_of(scope), receive, send)
-        finally:
+        except BaseException:
             desk.forget(connection)
-
-    async def _serve(
-        self, connection: Connection, query: Mapping[str, list[str]], receive: Receive, send: Send
-    ) -> None:
-        worker = Worker(self._desk, connection, query)
-        work = asyncio.create_task(worker.run(), name=f"nbws {connection.id}")
-        write = asyncio.create_task(connection.write(send), name=f"nbws {connection.id} outbox")
-        try:
-            while (event := await receive())["type"] == "websocket.receive":
-                text = event.get("text")
-                await worker.put(text if text is not None else event["bytes"])
-        finally:
-            try:
-                await worker.finish(work)
-            finally:
-                worker.stop(work)
-                write.cancel()
+            raise
+        conversation = Conversation(desk, self._conversations, connection, query, resumable=asked is not None)
+        await conversation.serve(receive, send, scope, resync=asked is not None and asked.key is not None)
 
 
 class _HttpEndpoint:
@@ -385,7 +412,7 @@ class _HttpEndpoint:
             error, failed = self._report(exc, request), True
             if self._is_handled(exc):
                 raise
-            response = _error_page(400 if isinstance(exc, MessageError) else 500, error.incident)
+            response = self._error_page(exc, error.incident, request)
         if isinstance(response, PageResponse) and b"ws-connect" in response.body:
             opens_websocket(scope)
         page = response.document if isinstance(response, PageResponse) else None
@@ -436,6 +463,15 @@ class _HttpEndpoint:
                 return respond(result, request)
         return respond(await run_handler(self._bound, call, self._desk.in_thread), request)
 
+    def _error_page(self, exc: BaseException, incident: str, request: Request) -> Response:
+        if isinstance(exc, MessageError):
+            status, title, text = 400, "Bad request", f"The app could not read this request. Incident {incident}."
+        else:
+            status, title, text = 500, "Something went wrong", f"The app's author can look up incident {incident}."
+        if not self._desk.in_development or request.method != "GET" or _RENDERED in request.scope:
+            return HTMLResponse(notice(title, text), status)
+        return _live_notice(title, text, status, self._pages, self.made_by())
+
     def _is_handled(self, exc: BaseException) -> bool:
         """Whether the author has a handler of their own for *exc*."""
         handled = _exception_handlers(self._desk)
@@ -473,10 +509,12 @@ def _exception_handlers(desk: AppDesk) -> dict[Any, Callable[..., Any]]:
     return {**desk.options.exception_handlers, **dict(added)}
 
 
-def _error_page(status: int, incident: str) -> Response:
-    if status == 400:
-        return HTMLResponse(notice("Bad request", f"The app could not read this request. Incident {incident}."), 400)
-    return HTMLResponse(notice("Something went wrong", f"The app's author can look up incident {incident}."), 500)
+def _live_notice(title: str, text: str, status: int, pages: Pages, made_by: Hashable) -> Response:
+    """A page that says one thing, and changes in place when there is another one in its stead."""
+    page = document([ft("main", ft("h1", title), ft("p", text), cls="container")], title=title, in_development=True)
+    assert page.digest is not None
+    pages.remember(Served(page.digest, str(page), made_by))
+    return HTMLResponse(page, status)
 
 
 async def _deny(scope: Scope, receive: Receive, send: Send) -> None:

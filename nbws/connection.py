@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import itertools
 import json
 import secrets
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from typing import Any, Protocol, TypeVar, cast
 
 from nbws.errors import NbwsError
 from nbws.handlers import Key, Version
 from nbws.html import fragment
+from nbws.outbox import Outbox
 from nbws.recording import Recorded, watching
+from nbws.resume import SentLog
 from nbws.rooms import Rooms
 from nbws.state import State
 
@@ -137,7 +140,7 @@ class Connection:
         handshake: Handshake,
         membership: Membership,
         *,
-        outbox_bytes: int,
+        outbox: Outbox,
         on_problem: Callable[[Connection, str], None],
     ) -> None:
         self.id: str = secrets.token_hex(6)
@@ -150,11 +153,14 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
-        self._outbox: deque[tuple[str | bytes, int]] = deque()
-        self._outbox_limit = outbox_bytes
+        self._outbox = outbox
+        self.sent: SentLog | None = None  #: what a client that is able to resume may have missed
+        self.is_away = False  #: whether the client was cut off and may come back
+        self.abort: Callable[[], None] | None = None  #: ends the socket at once
+        self.on_closing: Callable[[], None] | None = None  #: told, on the loop, that the connection is to be closed
+        self.writing_since: float | None = None  #: the loop's time at which the socket got what it has not taken yet
         self._recorded: deque[Recorded] | None = None
         self.pinned: Version | None = None  #: the version that serves it; None is the live one
-        self._queued_bytes = 0
         self._close: tuple[int, str] | None = None
         self._gone = False
         self._is_shadow = False
@@ -162,6 +168,7 @@ class Connection:
         self._drained = asyncio.Event()
         self._poked = asyncio.Event()
         self._park_timer: asyncio.TimerHandle | None = None
+        self.on_pin: Callable[[], None] | None = None  #: told, on the loop, that `pinned` is another one
         self.on_new_version: Callable[[], None] | None = None  #: told, on the loop, that another version may be live
         self._abort_timer: asyncio.TimerHandle | None = None
 
@@ -202,9 +209,8 @@ class Connection:
         with self._lock:
             is_first, self._close = self._close is None, self._close or (code, reason)
         self._wake(self._filled)
-        self._wake(self._poked)
         if is_first:
-            self._abort_after(_CLOSE_SECONDS)
+            self._close_soon(_CLOSE_SECONDS)
         return Sent()
 
     def join(self, room: str) -> None:
@@ -270,7 +276,8 @@ class Connection:
 
     def __repr__(self) -> str:
         pinned = f", pinned to v{self.pinned.number}" if self.pinned is not None else ""
-        return f"<ws {self.id} on {self.key.path}{pinned}{'' if self.is_open else ', closed'}>"
+        state = ", closed" if not self.is_open else ", cut off" if self.is_away else ""
+        return f"<ws {self.id} on {self.key.path}{pinned}{state}>"
 
     # -- the outbox
 
@@ -284,27 +291,43 @@ class Connection:
             size, data = len(encoded), encoded.decode()
         else:
             size = len(data)
-        overflows = False
         with self._lock:
             if self._close is not None or self._gone:
                 return
-            if self._outbox and self._queued_bytes + size > self._outbox_limit:
-                overflows = True
-                self._outbox.clear()
-                self._queued_bytes = 0
+            overflows = self._has_missed_too_much or not self._outbox.put(data, size)
+            if overflows:
                 self._close = (CloseCode.TRY_LATER, "the client reads too slowly")
-            else:
-                self._outbox.append((data, size))
-                self._queued_bytes += size
+                self._outbox.clear()
         self._wake(self._filled)
         if overflows:
-            self._wake(self._drained)
-            self._wake(self._poked)
-            self._abort_after(_OVERFLOW_SECONDS)
+            self._close_soon(_OVERFLOW_SECONDS)
+
+    @property
+    def _has_missed_too_much(self) -> bool:
+        return self.is_away and self.sent is not None and len(self._outbox) >= self.sent.frames
+
+    def _close_soon(self, seconds: float) -> None:
+        """Let all who wait for the connection know that it ends, within *seconds*."""
+        self._wake(self._drained)
+        self._wake(self._poked)
+        if self.on_closing is not None:
+            self._on_loop(self.on_closing)
+        self._abort_after(seconds)
+
+    def stalled(self, seconds: float) -> None:
+        """Close where the socket has taken nothing for *seconds*. On the connection's loop only."""
+        since = self.writing_since
+        if since is None or self._loop.time() - since < seconds or self._gone:
+            return
+        with self._lock:
+            self._close = self._close or (CloseCode.TRY_LATER, "the client does not read")
+            self._outbox.clear()
+        self._wake(self._filled)
+        self._close_soon(0)
 
     @property
     def is_above_high_water(self) -> bool:
-        return self._queued_bytes > self._outbox_limit // 4
+        return self._outbox.waiting_bytes > self._outbox.limit // 4
 
     async def drained(self, seconds: float = 5.0) -> None:
         """Wait until the outbox is below its high-water mark, *seconds* at the most. On the connection's loop only."""
@@ -321,18 +344,34 @@ class Connection:
         if self.is_above_high_water and threading.get_ident() != self._thread:
             asyncio.run_coroutine_threadsafe(self.drained(), self._loop).result()
 
-    async def write(self, transmit: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-        """Hand the outbox to *transmit*, an ASGI send, until the connection is closed from here or its peer is gone."""
+    async def write(
+        self, transmit: Callable[[dict[str, Any]], Awaitable[None]], first: Iterable[str | bytes] = ()
+    ) -> None:
+        """Hand *first* and then the outbox to *transmit*, an ASGI send, until it is closed here or its peer is gone.
+
+        A peer that is able to resume may be back with another socket, and another writer.
+        """
+
+        async def hand_over(data: str | bytes) -> None:
+            self.writing_since = self._loop.time()
+            await transmit({"type": "websocket.send", "text" if isinstance(data, str) else "bytes": data})
+            self.writing_since = None
+
         try:
+            for data in first:
+                await hand_over(data)
             while True:
                 await self._filled.wait()
                 self._filled.clear()
-                while self._outbox:
-                    data, size = self._outbox.popleft()
-                    kind = "text" if isinstance(data, str) else "bytes"
-                    await transmit({"type": "websocket.send", kind: data})
-                    with self._lock:
-                        self._queued_bytes = max(0, self._queued_bytes - size)
+                while (waiting := self._outbox.take()) is not None:
+                    data, size = waiting
+                    if self.sent is not None:  # before it is sent: what is cut off in between may have arrived
+                        self.sent.append(data, size, self._loop.time())
+                    try:
+                        await hand_over(data)
+                    finally:
+                        with self._lock:
+                            self._outbox.done(size)
                     if not self.is_above_high_water:
                         self._drained.set()
                 if self._close is not None:
@@ -340,8 +379,11 @@ class Connection:
                     await transmit({"type": "websocket.close", "code": code, "reason": reason})
                     return
         except Exception:  # the peer is gone, in whatever way the server says so
-            self._gone = True
+            if self.sent is None:
+                self._gone = True
         finally:
+            self.writing_since = None
+            self._filled.set()  # for the writer of the next socket
             self._drained.set()
 
     # -- what was said
@@ -365,7 +407,7 @@ class Connection:
             self.app,
             cast(Handshake, _ShadowHandshake(self._handshake, scope)),
             membership,
-            outbox_bytes=self._outbox_limit,
+            outbox=Outbox(self._outbox.limit),
             on_problem=lambda *_: None,
         )
         found.id, found.state, found._is_shadow = self.id, state, True
@@ -383,43 +425,39 @@ class Connection:
 
     # -- its life
 
+    # Each of these on the connection's loop only; `tell_all` brings them there.
+
     def park(self, seconds: float, is_gone: Callable[[], bool]) -> None:
-        """Close with 1001 after *seconds* if the endpoint *is_gone* still. Callable from any thread."""
+        """Close with 1001 after *seconds* if the endpoint *is_gone* still."""
 
         def expire() -> None:
             self._park_timer = None
             if is_gone():
                 self.close(CloseCode.GOING_AWAY, "the endpoint has been retired")
 
-        def start() -> None:
-            if self._park_timer is None and not self._gone:
-                self._park_timer = self._loop.call_later(seconds, expire)
-
-        self._on_loop(start)
+        if self._park_timer is None and not self._gone:
+            self._park_timer = self._loop.call_later(seconds, expire)
 
     def unpark(self) -> None:
-        """The endpoint is back: go on with what waits. Callable from any thread."""
-
-        def stop() -> None:
-            if self._park_timer is not None:
-                self._park_timer.cancel()
-                self._park_timer = None
-            self._poked.set()
-
-        self._on_loop(stop)
+        """The endpoint is back: go on with what waits."""
+        if self._park_timer is not None:
+            self._park_timer.cancel()
+            self._park_timer = None
+        self._poked.set()
 
     def pin(self, version: Version | None) -> None:
-        """Be served by *version* from the next message on; None by the live one. See `Endpoint.pin`."""
+        """Be served by *version* from now on; None by the live one. From any thread. See `Endpoint.pin`."""
         self.pinned = version
-        self.look_again()
+        if self.on_pin is not None:
+            self._on_loop(self.on_pin)
 
     def look_again(self) -> None:
-        """Another version may be live. Callable from any thread."""
+        """Another version may be live."""
         if self.on_new_version is not None:
-            self._on_loop(self.on_new_version)
+            self.on_new_version()
 
     def poke(self) -> None:
-        """Let a worker that waits for the endpoint look again. On the connection's loop only."""
+        """Let a worker that waits for the endpoint look again."""
         self._poked.set()
 
     async def poked(self) -> None:
@@ -439,14 +477,11 @@ class Connection:
         self._membership.change(lambda rooms: rooms.leave_all(self))
 
     def _abort_after(self, seconds: float) -> None:
-        abort = self.scope.get("extensions", {}).get(ABORT)
-
         def start() -> None:
-            if not self._gone:
-                self._abort_timer = self._loop.call_later(seconds, abort)
+            if not self._gone and self.abort is not None:
+                self._abort_timer = self._loop.call_later(seconds, self.abort)
 
-        if abort is not None:
-            self._on_loop(start)
+        self._on_loop(start)
 
     def _wake(self, event: asyncio.Event) -> None:
         if threading.get_ident() == self._thread:
@@ -459,6 +494,37 @@ class Connection:
             self._loop.call_soon_threadsafe(act)
         except RuntimeError:  # the loop has been closed, and the connection with it
             self._gone = True
+
+
+def tell_all(
+    connections: Iterable[Connection], tell: Callable[[Connection], None], *, at_once: int | None = None
+) -> None:
+    """Have *tell* called with each of *connections*, on its loop. Callable from any thread; never waits.
+
+    Where *at_once* is given, so many in one turn of the loop, and what else the loop has to do comes between.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop, list[Connection]] = {}
+    for connection in connections:
+        by_loop.setdefault(connection._loop, []).append(connection)
+    for loop, told in by_loop.items():
+        # One call for all: each may hand the interpreter to the loop's thread, and a busy one keeps it for 5 ms.
+        try:
+            loop.call_soon_threadsafe(_tell_some, loop, iter(told), tell, at_once or len(told))
+        except RuntimeError:  # the loop has been closed, and the connections with it
+            pass
+
+
+def _tell_some(
+    loop: asyncio.AbstractEventLoop,
+    waiting: Iterator[Connection],
+    tell: Callable[[Connection], None],
+    at_once: int,
+) -> None:
+    told = list(itertools.islice(waiting, at_once))
+    for connection in told:
+        tell(connection)
+    if len(told) == at_once:
+        loop.call_soon(_tell_some, loop, waiting, tell, at_once)
 
 
 def offer_all(connections: Iterable[Connection], data: str) -> None:

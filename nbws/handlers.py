@@ -67,10 +67,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A `conn` or `disconn` function, and the *place* of the name that it was given by; None where it has none."""
+    """A `conn` or `disconn` function, and the *place* of the name that it was given by; None where it has none.
+
+    *passed_over* is what the name stood for when the function was gone back to: that is not to be taken up again.
+    """
 
     bound: Bound
     place: Place | None = None
+    passed_over: Callable[..., Any] | None = None
 
     def now(self) -> Callable[..., Any]:
         """The function that the name stands for at this moment; the one that is bound where that is none."""
@@ -158,10 +162,10 @@ def _with_functions(target: Any, functions: Mapping[int, types.FunctionType]) ->
 
 @dataclass(eq=False, slots=True)
 class Version:
-    """One version of an endpoint, and what has happened on it. The counters are the only thing that changes."""
+    """One version of an endpoint, and what has happened on it. Only the counters and the definition change."""
 
     number: int  #: 1 for the first definition
-    definition: Definition
+    definition: Definition  #: as its code was run last
     restored_from: int | None = None  #: the version whose code a rollback published again as this one
     time: float = field(default_factory=time.time)  #: seconds since 1970, when it was published
     messages: int = 0  #: taken up so far; requests, for a page
@@ -172,6 +176,11 @@ class Version:
     _written: tuple[Written, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.take(self.definition)
+
+    def take(self, definition: Definition) -> None:
+        """Have it run the functions of *definition* from now on, which is the same code."""
+        self.definition = definition
         self._written = tuple(Written.of(fn) for fn in _functions_of(self.definition.target))
 
     @property
@@ -233,7 +242,7 @@ class Entry:
 class HandlerTable:
     """Key -> Entry. Never changes; each method that would change it gives another table."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("__weakref__", "_entries")
 
     def __init__(self, entries: Mapping[Key, Entry] | None = None) -> None:
         self._entries: dict[Key, Entry] = dict(entries or {})
@@ -287,7 +296,11 @@ class HandlerTable:
         if entry is None or found is None:
             kept = ", ".join(f"v{v.number}" for v in entry.history) if entry is not None else "nothing"
             raise LookupError(f"{key} has no version {number!r} to go back to; kept are {kept}")
-        definition = replace(found.definition, target=found.target, owner=entry.definition.owner)
+        target = found.target
+        if isinstance(target, WsHandler):
+            hooks = {name: replace(hook, passed_over=hook.now()) for name, hook in target.hooks.items()}
+            target = replace(target, hooks=hooks)
+        definition = replace(found.definition, target=target, owner=entry.definition.owner)
         return HandlerTable({**self._entries, key: _followed_by(entry, definition, restored_from=found.code_of)})
 
 
@@ -317,6 +330,11 @@ class Change(NamedTuple):
     def migrates(self) -> bool:
         """Whether open connections may have a swap hook to run."""
         return self.is_new_version and getattr(self.after and self.after.definition.target, "swap", None) is not None
+
+    @property
+    def concerns_connections(self) -> bool:
+        """Whether open connections are to be told: their endpoint has gone, is back, or may have a hook to run."""
+        return self.key.method == WEBSOCKET and (self.before is None or self.after is None or self.migrates)
 
 
 def changes(old: HandlerTable, new: HandlerTable) -> list[Change]:

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +96,19 @@ class _Uvicorn(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+_serving: weakref.WeakSet[Server] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a forked child: hold no socket of a server, or its clients would wait for the child to end too."""
+    for server in tuple(_serving):
+        server.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Server:
     """One running server. `port` is what it listens on; `stop` may be called from any thread but its own."""
 
@@ -126,6 +140,8 @@ class Server:
             timeout_graceful_shutdown=max(1, round(limits.finish_seconds)),
         )
         self._uvicorn = _Uvicorn(config, on_stop)
+        self.loop: asyncio.AbstractEventLoop | None = None  #: None before it serves, and in `block`
+        _serving.add(self)
         self._thread = threading.Thread(target=self._run, name=f"nbws-server-{self.port}", daemon=True)
 
     def start(self) -> None:
@@ -174,9 +190,24 @@ class Server:
         if threading.current_thread() is not self._thread:
             self._thread.join(self._limits.finish_seconds + 1)
 
+    def let_go(self) -> None:
+        """Put the null device in the place of each socket, for this process.
+
+        They are not closed: what their owners close later would be whatever has the number then.
+        """
+        sockets: list[Any] = [self._sock]
+        for protocol in tuple(self._uvicorn.server_state.connections):
+            transport: Any = getattr(protocol, "transport", None)
+            sockets.append(transport.get_extra_info("socket") if transport is not None else None)
+        null = os.open(os.devnull, os.O_RDWR)
+        for sock in sockets:
+            if sock is not None and sock.fileno() >= 0:
+                os.dup2(null, sock.fileno(), inheritable=False)
+        os.close(null)
+
     def _run(self) -> None:
         make_loop = self._uvicorn.config.get_loop_factory() or asyncio.new_event_loop
-        loop = make_loop()
+        loop = self.loop = make_loop()
         try:
             # Not asyncio.run, which nest_asyncio replaces in many a notebook.
             loop.run_until_complete(self._uvicorn.serve(sockets=[self._sock]))

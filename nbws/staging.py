@@ -127,7 +127,8 @@ def _with_hooks_of_now(definition: Definition, before: dict[tuple[Key, str], Any
     anew = {}
     for name, hook in handler.hooks.items():
         now = hook.now()
-        if not _is_same(now, hook.bound.fn) and not _is_same(now, before.get((definition.key, name))):
+        known = (hook.bound.fn, hook.passed_over, before.get((definition.key, name)))
+        if not any(_is_same(now, each) for each in known):
             anew[name] = Hook(compile_hook(definition.key, now), hook.place)
     if not anew:
         return definition

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from contextlib import AsyncExitStack
 from queue import SimpleQueue
@@ -13,6 +14,9 @@ from clients import SECONDS, running, talk, websocket
 
 from nbws import App, Limits
 from nbws.common import Div, Li
+from nbws.connection import Connection, Membership, tell_all
+from nbws.handlers import Key
+from nbws.outbox import Outbox
 
 
 def test_a_send_from_an_async_handler_arrives_awaited_or_dropped() -> None:
@@ -722,3 +726,25 @@ def test_ws_knows_its_handshake() -> None:
 
     with running(app):
         talk(visit())
+
+
+def test_what_is_told_a_few_at_a_time_lets_the_loop_do_other_things_between() -> None:
+    done: list[str] = []
+
+    async def other_work() -> None:
+        while done.count("told") < 5:
+            done.append("other")
+            await asyncio.sleep(0)
+
+    async def tell() -> None:
+        handshake: Any = None
+        ignore: Any = None
+        connections = [
+            Connection(Key("WS", "/ws"), None, handshake, Membership(), outbox=Outbox(1), on_problem=ignore)
+            for _ in range(5)
+        ]
+        tell_all(connections, lambda connection: done.append("told"), at_once=2)
+        await other_work()
+
+    talk(tell())
+    assert [len(list(turn)) for what, turn in itertools.groupby(done) if what == "told"] == [2, 2, 1]

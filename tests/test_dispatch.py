@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import threading
+import weakref
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -592,6 +594,25 @@ def test_redefining_unchanged_code_keeps_the_version_and_takes_the_new_function(
     with running(app):
         talk(visit())
     assert (first, second) == ([], ["hi"])
+
+
+def test_a_silent_connection_keeps_no_table_that_has_been_replaced() -> None:
+    app = App(port=0)
+    app.ws("/ws")(lambda: P("one", id="a"))
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.ask()
+            app.ws("/other")(lambda: P("other", id="a"))
+            await client.ask()
+            table = weakref.ref(app.table)
+            app.ws("/ws")(lambda: P("two", id="a"))
+            gc.collect()
+            assert table() is None
+            assert ">two<" in await client.ask()
+
+    with running(app):
+        talk(visit())
 
 
 def test_a_definition_that_cannot_work_leaves_the_working_one_alone() -> None:

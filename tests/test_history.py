@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import threading
 import time
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from clients import SECONDS, http, running, talk, until, websocket
 
-from nbws import App, DefinitionError, NbwsError
+from nbws import App, DefinitionError, Limits, NbwsError
+from nbws.app import MIGRATED_AT_ONCE
 from nbws.common import P
 from nbws.handlers import Key
 
@@ -90,6 +92,63 @@ def test_the_code_of_a_cell_run_again_after_a_rollback_is_a_new_version() -> Non
     app.endpoints["/ws"].rollback()
     app.ws("/ws")(two)
     assert app.endpoints["/ws"].version == 4
+
+
+def test_going_back_to_code_that_was_run_again_takes_the_function_that_was_taken_last() -> None:
+    app = App(port=0)
+
+    def define(store: list[str]) -> None:
+        @app.ws("/ws")
+        async def ws(text: str) -> P:
+            store.append(text)
+            return P(text, id="out")
+
+    first: list[str] = []
+    second: list[str] = []
+    define(first)
+    define(second)
+    app.ws("/ws")(two)
+    app.endpoints["/ws"].rollback()
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.ask(text="a")
+
+    with running(app):
+        talk(visit())
+    assert (first, second) == ([], ["a"])
+
+
+def test_errors_of_conn_and_disconn_count_for_the_version_that_they_are_of() -> None:
+    app = App(port=0)
+    begun, go = threading.Event(), asyncio.Event()
+
+    async def joined() -> None:
+        begun.set()
+        await go.wait()
+        raise ValueError("joined")
+
+    def left() -> None:
+        raise ValueError("left")
+
+    app.ws("/ws", conn=joined, disconn=left)(one)
+    endpoint = app.endpoints["/ws"]
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert await asyncio.to_thread(begun.wait, SECONDS)
+            assert endpoint.history[0].running == 1
+            app.ws("/ws", disconn=left)(two)
+            _on_loop_of(app, go.set)
+            assert shown(await client.ask(text="a")) == "two a"
+
+    with running(app):
+        talk(visit())
+    assert [(error.title, error.message) for error in app.errors] == [
+        ("joined v1 on WS /ws: ValueError: joined", "(conn)"),
+        ("left v2 on WS /ws: ValueError: left", "(disconn)"),
+    ]
+    assert [(v.messages, v.errors, v.running) for v in endpoint.history] == [(0, 1, 0), (1, 1, 0)]
 
 
 def test_a_diff_shows_what_was_written_differently() -> None:
@@ -225,6 +284,25 @@ def test_a_swap_hook_makes_the_new_state_of_each_open_connection_once_and_what_i
     assert {(old, new) for _, old, new in calls} == {(1, 2)}
 
 
+def test_every_connection_is_migrated_though_it_is_silent_and_they_are_many() -> None:
+    app = App(port=0)
+    app.ws("/ws")(one)
+
+    def migrate(ws: Any, state: Any, old: int, new: int) -> P:
+        return P(f"from v{old} to v{new}", id="out")
+
+    async def visit() -> list[str]:
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(websocket(app)) for _ in range(3 * MIGRATED_AT_ONCE + 1)]
+            for client in clients:
+                await client.ask(text="a")  # answered by v1, so that is what its state is of
+            app.ws("/ws", swap=migrate)(two)
+            return [shown(await client.hear()) for client in clients]
+
+    with running(app):
+        assert set(talk(visit())) == {"from v1 to v2"}
+
+
 def test_a_swap_hook_that_raises_leaves_the_state_as_it_was_and_the_connection_open() -> None:
     app = App(port=0)
 
@@ -305,6 +383,37 @@ def test_a_slow_migration_of_one_connection_delays_no_other_and_its_messages_wai
 
     with running(app):
         talk(visit())
+
+
+def test_a_swap_hook_that_is_cut_short_does_not_take_the_message_behind_it_along() -> None:
+    app = App(port=0, limits=Limits(finish_seconds=0.1))
+    begun, go, hangs, said = threading.Event(), asyncio.Event(), threading.Event(), []
+
+    @app.ws("/ws")
+    async def slow() -> None:
+        begun.set()
+        await go.wait()
+
+    async def migrate(ws: Any, state: Any, old: int, new: int) -> None:
+        hangs.set()
+        await asyncio.Event().wait()
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say()
+            await client.say(text="waits")
+            assert await asyncio.to_thread(begun.wait, SECONDS)
+
+            @app.ws("/ws", swap=migrate)
+            async def second(text: str) -> None:
+                said.append(text)
+
+            _on_loop_of(app, go.set)
+            assert await asyncio.to_thread(hangs.wait, SECONDS)
+
+    with running(app):
+        talk(visit())
+    assert said == ["waits"]
 
 
 def test_a_swap_hook_that_cannot_be_called_is_refused_where_it_is_defined() -> None:

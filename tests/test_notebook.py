@@ -232,6 +232,13 @@ def test_a_cell_run_again_without_one_of_its_routes_retires_it(author: Author) -
         pass
 
 
+def test_a_route_that_is_left_out_is_retired_though_its_hook_is_defined_anew(author: Author) -> None:
+    hook = "def joined(): pass\n"
+    author.run("ws", hook + echo("one ").replace("'/ws'", "'/ws', conn=joined"))
+    author.run("ws", hook)
+    assert author.versions() == {}
+
+
 def test_a_route_that_moves_to_another_cell_keeps_its_connections_and_their_messages(author: Author) -> None:
     author.run("a", echo("one "))
     with author.client("/ws") as client:

@@ -220,6 +220,20 @@ def test_a_hook_that_cannot_work_is_refused_and_nothing_is_taken() -> None:
     assert {definition.key for definition in taken} == {CHAT, ROOM}
 
 
+def test_what_is_gone_back_to_in_a_cell_keeps_the_hook_that_it_had() -> None:
+    names = ran(CELL)
+    with_hook = endpoint(names, conn="joined")
+    ran("def joined(send): return 2", names)
+    table = live(with_hook).publish([endpoint(names)])  # the live version has no such hook
+    staged = Staged.at_begin(table)
+    table = table.roll_back(CHAT, 1)
+    assert staged.take(table, compile_hook) == ([], None)
+    assert Staged().take(table, compile_hook) == ([], None)
+    ran("def joined(send): return 3", names)
+    (taken,), _ = staged.take(table, compile_hook)
+    assert hook_result(taken) == 3
+
+
 @pytest.mark.parametrize("line", ["joined = None", "joined = 'text'", "del joined"])
 def test_a_name_that_is_no_function_any_more_leaves_the_hook_as_it_was(line: str) -> None:
     names = ran(CELL)
