@@ -44,7 +44,7 @@ from nbws.reading import reach
 from nbws.responses import PageResponse, respond
 from nbws.resume import PARAMETER, Asked
 from nbws.security import Policy
-from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websocket
+from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websocket, resume_session
 from nbws.tasks import Tasks
 from nbws.urls import query_of, without
 
@@ -352,8 +352,10 @@ class _WsEndpoint:
         if asked is not None and asked.key is not None:
             known = self._conversations.get(asked.key)
             is_ours = known is not None and known.connection.key == self._key
-            if known is not None and is_ours and await known.go_on(receive, send, scope, asked.received):
-                return
+            if known is not None and is_ours:
+                resume_session(scope, known.connection.scope)
+                if await known.go_on(receive, send, scope, asked.received):
+                    return
         await self._begin(scope, query, receive, send, asked)
 
     async def _begin(

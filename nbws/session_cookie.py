@@ -22,7 +22,7 @@ from nbws.security import read_cookies
 from nbws.session_store import Shared
 from nbws.sessions import PROCESS, Session, Sessions, reading
 
-__all__ = ["SessionCookies", "SessionMiddleware", "opens_websocket", "workers_asked_for"]
+__all__ = ["SessionCookies", "SessionMiddleware", "opens_websocket", "resume_session", "workers_asked_for"]
 
 _VISIT = "nbws.visit"  #: in a scope: the Visit
 _CLOCK_SECONDS = 2.0  #: signatures have whole seconds, and clocks of two processes are not quite one
@@ -212,7 +212,7 @@ class SessionMiddleware:
         async def receive_and_use() -> Message:
             message = await receive()
             if message["type"] == "websocket.receive":
-                cookies.use(session)
+                cookies.use(visit.session)
             return message
 
         scope["session"], scope[_VISIT] = session, visit
@@ -221,8 +221,8 @@ class SessionMiddleware:
             await self._app(scope, receive_and_use, send_with_cookie)
         finally:
             reading.reset(told)
-            if session.id is not None:
-                await cookies.keep(session)  # what a stream, a background task or a websocket wrote
+            if visit.session.id is not None:
+                await cookies.keep(visit.session)  # what a stream, a background task or a websocket wrote
 
 
 def opens_websocket(scope: Scope) -> None:
@@ -233,6 +233,21 @@ def opens_websocket(scope: Scope) -> None:
     visit = scope.get(_VISIT)
     if visit is not None:
         visit.opens_websocket = True
+
+
+def resume_session(scope: Scope, before: Scope) -> None:
+    """The websocket of *scope* goes on with the connection that a handshake with the scope *before* began.
+
+    It has the session that its browser has today; a client that brings no id, since it keeps no cookies, the one that
+    the connection had.
+    """
+    visit = scope.get(_VISIT)
+    if visit is None or not isinstance(before.get("session"), Session) or scope.get("session") is not visit.session:
+        return  # an author's own
+    if visit.told is None:
+        visit.session = scope["session"] = before["session"]
+    else:
+        before["session"] = visit.session
 
 
 def workers_asked_for(argv: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
+import struct
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,15 +62,24 @@ def shop(**options: Any) -> App:
 class Socket:
     """A websocket of a browser, and what its handshake brought."""
 
-    def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
-        assert socket.response is not None
-        self.brought = socket.response.headers.get_all("set-cookie")
+    def __init__(self, connection: ClientConnection) -> None:
+        self._socket = connection
+        assert connection.response is not None
+        self.brought = connection.response.headers.get_all("set-cookie")
 
     def ask(self, **fields: Any) -> str:
         """The answer to a form with these *fields*."""
         self._socket.send(json.dumps({**fields, "HEADERS": HEADERS}))
+        return self.hear()
+
+    def hear(self) -> str:
+        """The next frame."""
         return str(self._socket.recv(timeout=SECONDS))
+
+    def vanish(self) -> None:
+        """End with a reset of the TCP connection, and no close frame."""
+        self._socket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.socket.close()
 
     def sees(self, **fields: Any) -> Any:
         """The session, as the websocket of a shop says that it sees it."""
@@ -80,8 +92,10 @@ def opened(app: App, browser: httpx.Client | None = None, path: str = "/ws") -> 
     cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items()) if browser is not None else ""
     headers = {"cookie": cookies} if cookies else None
     url = app.url.replace("http", "ws") + path
-    with connect(url, additional_headers=headers, open_timeout=SECONDS, close_timeout=1, compression=None) as socket:
-        yield Socket(socket)
+    with connect(
+        url, additional_headers=headers, open_timeout=SECONDS, close_timeout=1, compression=None
+    ) as connection:
+        yield Socket(connection)
 
 
 def brought(response: httpx.Response) -> list[str]:
@@ -253,6 +267,42 @@ def test_the_test_client_of_starlette_has_one_session_too() -> None:
             socket.send_text(json.dumps({"key": "colour", "value": "red"}))
             assert "colour" in socket.receive_text()
             assert client.get("/see").json() == {"user": "ann", "colour": "red"}
+
+
+def test_a_client_of_the_app_is_a_browser_with_a_session_of_its_own() -> None:
+    app = shop()
+    with app.client(sync=True) as browser, app.client(sync=True) as stranger, browser.ws("/ws") as socket:
+        socket.send(key="colour", value="red")
+        assert "red" in socket.receive()
+        browser.post("/login", user="ann")
+        assert browser.get("/see").json() == {"user": "ann", "colour": "red"}
+        assert stranger.get("/see").json() == {}
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_websocket_that_was_cut_off_comes_back_to_the_session_of_its_browser(is_known: bool) -> None:
+    app = shop()
+    gone = threading.Event()
+    app.ws("/tell", disconn=gone.set)(lambda session: Div(Safe(json.dumps(session)), id="a"))
+    with running(app), http(app) as browser:
+        with opened(app, path="/tell?nbws-resume=") as socket:
+            key = json.loads(socket.hear().removeprefix("\0nbws"))["key"]
+            (connection,) = app.connections
+            connection.session["colour"] = "red"
+            assert socket.sees() == {"colour": "red"}
+            socket.vanish()
+        if is_known:
+            browser.post("/login", data={"user": "ann"})
+        with opened(app, browser, path=f"/tell?nbws-resume={key}.1") as socket:
+            assert json.loads(socket.hear().removeprefix("\0nbws"))["key"] == key
+            assert app.connections == (connection,)
+            assert socket.sees() == connection.session == ({"user": "ann"} if is_known else {"colour": "red"})
+            if not is_known:
+                (header,) = socket.brought
+                name, _, value = header.partition(";")[0].partition("=")
+                browser.cookies.set(name, value)
+                assert browser.get("/see").json() == {"colour": "red"}
+        assert gone.wait(SECONDS)
 
 
 def test_an_author_may_have_a_session_middleware_of_their_own() -> None:
