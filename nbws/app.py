@@ -82,7 +82,10 @@ class App:
     handlers, with the new options where they can apply.
 
     *title*, *hdrs*, *ftrs*, *htmlkw*, *bodykw*: the page around what handlers return. *exts*: htmx's extensions.
-    *secret_key* signs sessions; None derives it from the kernel, or makes one that ends with the process.
+    *secret_key* signs the ids of sessions; None derives it from the kernel, or makes one that ends with the process.
+    *session_cookie*, *same_site*, *https_only*: the cookie that holds one. A session that was not used for *max_age*
+    seconds is over; None is for ever, with a cookie that ends with the browser. *session_store*: where several workers
+    share sessions, see `SessionStore`; None keeps them in memory.
     *host*, *port*: where it listens; a *port* of None is derived from the kernel (5001 in a script), and the next
     one is taken where that is taken. *token*: the credential that clients need; None asks for one in a notebook
     alone, True makes one. *allowed_hosts*, *allowed_origins*: who may ask beside loopback. *limits*: see `Limits`.
@@ -514,7 +517,7 @@ class App:
 
     @property
     def secret_key(self) -> str:
-        """What signs sessions."""
+        """What signs the ids of sessions."""
         if self.options.secret_key is not None:
             return self.options.secret_key
         key = self._notebook.session_key if self._notebook is not None else None

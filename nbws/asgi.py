@@ -19,7 +19,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketRoute
@@ -46,6 +45,7 @@ from nbws.reading import reach
 from nbws.responses import PageResponse, respond
 from nbws.resume import PARAMETER, Asked
 from nbws.security import Policy
+from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websocket, resume_session
 from nbws.speaking import Speaker, speaker
 from nbws.tasks import Tasks
 from nbws.urls import query_of, without
@@ -122,6 +122,7 @@ class AsgiApp:
         self._stacked: tuple[Any, Any, ASGIApp] = (None, None, self._route)
         self._gate = Gate(self._pass, desk.policy, desk.in_notebook)
         self._pages = Pages()
+        self._cookies = SessionCookies(desk)
         self.conversations = Conversations()
         self.startup_error: BaseException | None = None
 
@@ -151,14 +152,7 @@ class AsgiApp:
         return stack
 
     def _new_stack(self, options: Options, added: Iterable[Any], handlers: Mapping[Any, Callable[..., Any]]) -> ASGIApp:
-        session = Middleware(
-            SessionMiddleware,
-            secret_key=self._desk.secret_key,
-            session_cookie=options.session_cookie,
-            max_age=options.max_age,
-            same_site=options.same_site,
-            https_only=options.https_only,
-        )
+        session = Middleware(SessionMiddleware, self._cookies, leaves_no_trace=lambda scope: _RENDERED in scope)
         server_error = next((handlers[k] for k in (500, Exception) if k in handlers), None)
         by_kind = {k: _exception_handler(h) for k, h in handlers.items() if k not in (500, Exception)}
         by_kind = {HTTPException: _http_error, 404: self._not_found, **by_kind}
@@ -359,8 +353,10 @@ class _WsEndpoint:
         if asked is not None and asked.key is not None:
             known = self._conversations.get(asked.key)
             is_ours = known is not None and known.connection.key == self._key
-            if known is not None and is_ours and await known.go_on(receive, send, scope, asked.received):
-                return
+            if known is not None and is_ours:
+                resume_session(scope, known.connection.scope)
+                if await known.go_on(receive, send, scope, asked.received):
+                    return
         await self._begin(scope, query, receive, send, asked)
 
     async def _begin(
@@ -421,6 +417,8 @@ class _HttpEndpoint:
             if self._is_handled(exc):
                 raise
             response = self._error_page(exc, error.incident, request)
+        if isinstance(response, PageResponse) and b"ws-connect" in response.body:
+            opens_websocket(scope)
         page = response.document if isinstance(response, PageResponse) else None
         if page is not None and page.digest is not None:
             # Looked at now, and not before: a page may count its visitors.

@@ -347,6 +347,14 @@ class Worker:
             version.running -= 1
 
     async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
+        shared = getattr(self._connection.session, "shared", None)  # among workers, by a store
+        if shared is None:
+            await self._called(bound, message, hook=hook)
+            return
+        async with shared:
+            await self._called(bound, message, hook=hook)
+
+    async def _called(self, bound: Bound, message: Message, *, hook: bool) -> None:
         connection = self._connection
         call = Call(connection, connection.app, connection.path_params, self._query, message)
         result = await run_handler(bound, call, None if hook else self._desk.in_thread)

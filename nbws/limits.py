@@ -31,6 +31,7 @@ class Limits:
     connections: int = 1000  #: open at once; one more is refused with HTTP 503
     connections_per_client: int | None = None  #: from one address; None is no limit, as behind a proxy all have one
     messages_per_second: float | None = None  #: of one connection, which is read no faster; None is no limit
+    sessions: int = 10_000  #: kept in memory; one more, and the one that was not used for longest is forgotten
     threads: int = 40  #: worker threads for `def` handlers
     park_seconds: float = 30.0  #: a connection waits so long for a retired route to come back
     finish_seconds: float = 5.0  #: a handler may run on so long after its client has gone, or its server stops
