@@ -874,8 +874,12 @@ class App:
             host=options.host,
             limits=options.limits,
             startup_error=lambda: self._asgi.startup_error,
-            on_stop=self.feed.close,
+            on_stop=self._begin_to_stop,
         )
+
+    def _begin_to_stop(self) -> None:
+        self.feed.close()
+        self._asgi.conversations.begin_to_stop()
 
     def _options_to_be(self) -> Options:
         run = self._run()

@@ -28,7 +28,7 @@ from starlette.websockets import WebSocket
 
 from nbws.binding import Bound, Call
 from nbws.connection import Connection, Membership
-from nbws.conversation import Conversation, Conversations
+from nbws.conversation import OVER_SECONDS, Conversation, Conversations
 from nbws.dispatch import Desk, HandlerError, run_handler
 from nbws.errors import MessageError
 from nbws.feed import Event, Feed
@@ -57,7 +57,7 @@ INJECTED: dict[type, str] = {Connection: "ws", WebSocket: "ws", Request: "reques
 
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _FEED_PATH = "/_nbws/feed"
-_STALLS_LOOKED_FOR = 0.5  #: seconds between two looks
+_LOOK_SECONDS = 0.5  #: between two looks at each connection
 _RENDERED = "nbws.rendered"  #: in a scope: the list that takes the page, in place of a client
 
 
@@ -317,15 +317,18 @@ class AsgiApp:
                 lifespan = contextlib.asynccontextmanager(lifespan)
             await stack.enter_async_context(lifespan(self._desk))
         self._desk.tasks.start()
-        watch = asyncio.create_task(self._watch_for_stalls(), name="nbws stalled clients")
+        watch = asyncio.create_task(self._look_at_connections(), name="nbws stalled clients")
         stack.callback(watch.cancel)
-        stack.push_async_callback(self.conversations.stop)
+        self.conversations.begin()
+        stack.push_async_callback(lambda: self.conversations.stop(self._desk.limits.finish_seconds))
 
-    async def _watch_for_stalls(self) -> None:
+    async def _look_at_connections(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_STALLS_LOOKED_FOR)
+            await asyncio.sleep(_LOOK_SECONDS)
+            now, stall_seconds = loop.time(), self._desk.limits.stall_seconds
             for connection in self._desk.connections:
-                connection.stalled(self._desk.limits.stall_seconds)
+                connection.look_at(now, stall_seconds)
 
 
 class _Placed:
@@ -350,13 +353,12 @@ class _WsEndpoint:
         if asked is not None:
             del query[PARAMETER]
             scope = {**scope, "query_string": without(scope["query_string"], PARAMETER)}
-        if asked is not None and asked.key is not None:
-            known = self._conversations.get(asked.key)
-            is_ours = known is not None and known.connection.key == self._key
-            if known is not None and is_ours:
-                resume_session(scope, known.connection.scope)
-                if await known.go_on(receive, send, scope, asked.received):
-                    return
+        known = self._conversations.get(asked.key) if asked is not None else None
+        if asked is not None and known is not None and _is_same_address(known.connection.scope, scope):
+            resume_session(scope, known.connection.scope)
+            if await known.go_on(receive, send, scope, asked.received):
+                return
+            await known.over(OVER_SECONDS)  # so that `disconn` does not take away what `conn` has put there
         await self._begin(scope, query, receive, send, asked)
 
     async def _begin(
@@ -372,8 +374,10 @@ class _WsEndpoint:
             on_problem=desk.on_problem,
         )
         if not desk.admit(connection):
-            await refuse_websocket(503, _TOO_MANY, scope, send, retry_after="10")
-            return
+            await self._conversations.make_room()
+            if not desk.admit(connection):
+                await refuse_websocket(503, _TOO_MANY, scope, send, retry_after="10")
+                return
         try:
             await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
         except BaseException:
@@ -381,6 +385,10 @@ class _WsEndpoint:
             raise
         conversation = Conversation(desk, self._conversations, connection, query, resumable=asked is not None)
         await conversation.serve(receive, send, scope, resync=asked is not None and asked.key is not None)
+
+
+def _is_same_address(one: Scope, other: Scope) -> bool:
+    return all(one.get(part) == other.get(part) for part in ("root_path", "path"))
 
 
 class _HttpEndpoint:

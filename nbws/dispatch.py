@@ -15,7 +15,8 @@ import time
 import traceback
 import types
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -97,6 +98,7 @@ class Worker:
         self._connection = connection
         self._query = query
         self._inbox: asyncio.Queue[Any] = asyncio.Queue(desk.limits.inbox_messages)
+        self._last: deque[str | bytes] = deque()  # frames after those of the inbox, and after which none comes
         self._skips_call = False
         self._ends = False
         self._is_stopped = False
@@ -120,6 +122,15 @@ class Worker:
         if limit is not None:
             await asyncio.sleep(self._pace.wait(limit, time.monotonic()))
         await self._inbox.put(frame)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `put` would wait for a handler."""
+        return self._inbox.full()
+
+    def put_last(self, frames: Iterable[str | bytes]) -> None:
+        """Give it the frames after which none comes, be there room or not."""
+        self._last.extend(frames)
 
     async def finish(self, task: asyncio.Task[None]) -> None:
         """No frame comes any more: wait until those that came are handled and `disconn` has run.
@@ -146,10 +157,11 @@ class Worker:
         current_connection.set(self._connection)
         try:
             await self._guarded(self._run_hook("conn"))
-            while not (self._ends and self._inbox.empty()):
-                frame = await self._guarded(self._inbox.get())
+            while not (self._ends and self._inbox.empty() and not self._last):
+                from_inbox = not (self._last and self._inbox.empty())
+                frame = await self._guarded(self._inbox.get()) if from_inbox else self._last.popleft()
                 if frame is _END:
-                    break
+                    continue
                 if frame is _LOOK:
                     await self._guarded(self._look_for_new_version())
                 elif frame is not None:

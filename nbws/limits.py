@@ -24,6 +24,7 @@ class Limits:
     outbox_bytes: int = 1024 * 1024  #: queued for one client; past it `overflow` says what gives way
     overflow: Overflow = "close"  #: with 1013; or "drop_oldest"; or "conflate": the newest of each target id stays
     stall_seconds: float = 5.0  #: a client that takes nothing for so long is closed with 1013, and aborted
+    ping_seconds: float = 20.0  #: between two pings, and for an answer: a dead peer is noticed within twice that
     resume_seconds: float = 120.0  #: a client that was cut off may come back for so long, and what it missed is kept
     resume_messages: int = 256  #: fragments kept for it; one that has missed more is told to fetch its page anew
     resume_bytes: int = 1024 * 1024  #: kept for it

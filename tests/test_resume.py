@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbws.resume import Asked, SentLog, acknowledged, greeting, new_key
+from nbws.resume import Asked, Report, SentLog, answer, greeting, new_key
 
 
 def log_of(count: int, *, frames: int = 256, size: int = 10**6, seconds: float = 100.0) -> SentLog:
@@ -68,12 +68,13 @@ def test_whatever_is_sent_and_acknowledged_the_rest_is_exact_or_none(steps: list
     ("query", "asked"),
     [
         ({}, None),
-        ({"nbws-resume": [""]}, Asked(None, 0)),
+        ({"nbws-resume": [""]}, Asked(None, -1)),
         ({"nbws-resume": ["key.7"]}, Asked("key", 7)),
         ({"nbws-resume": ["x", "key.7"]}, Asked("key", 7)),
-        ({"nbws-resume": ["key"]}, Asked("key", 0)),
-        ({"nbws-resume": ["key.-7"]}, Asked("key", 0)),
-        ({"nbws-resume": ["key.²"]}, Asked("key", 0)),
+        ({"nbws-resume": ["key"]}, Asked("key", -1)),
+        ({"nbws-resume": ["key.-7"]}, Asked("key", -1)),
+        ({"nbws-resume": ["key.²"]}, Asked("key", -1)),
+        ({"nbws-resume": ["key." + "9" * 99]}, Asked("key", -1)),
     ],
 )
 def test_what_a_client_asks_for(query: dict[str, list[str]], asked: Asked | None) -> None:
@@ -81,11 +82,13 @@ def test_what_a_client_asks_for(query: dict[str, list[str]], asked: Asked | None
 
 
 def test_control_frames_are_told_from_messages() -> None:
-    assert acknowledged("\0nbws12") == 12
-    assert acknowledged("\0nbwsx") == 0
-    assert acknowledged('{"text": "\\u0000nbws1"}') is None
-    assert acknowledged(b"\0nbws1") is None
+    assert Report.of("\0nbws12") == Report(12, asks=False)
+    assert Report.of("\0nbws12?") == Report(12, asks=True)
+    assert Report.of("\0nbwsx") == Report(0, asks=False)
+    assert Report.of('{"text": "\\u0000nbws1"}') is None
+    assert Report.of(b"\0nbws1") is None
     assert greeting("k", got=2, resync=True) == '\0nbws{"key": "k", "got": 2, "resync": true}'
+    assert answer(3) == '\0nbws{"got": 3}'
 
 
 def test_keys_are_long_and_different() -> None:
