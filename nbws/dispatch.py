@@ -359,18 +359,17 @@ class Worker:
             version.running -= 1
 
     async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
-        shared = getattr(self._connection.session, "shared", None)  # among workers, by a store
-        if shared is None:
-            await self._called(bound, message, hook=hook)
-            return
-        async with shared:
-            await self._called(bound, message, hook=hook)
-
-    async def _called(self, bound: Bound, message: Message, *, hook: bool) -> None:
         connection = self._connection
         call = Call(connection, connection.app, connection.path_params, self._query, message)
-        result = await run_handler(bound, call, None if hook else self._desk.in_thread)
-        await self._deliver(result, None if hook else self._desk.in_thread)
+        in_thread = None if hook else self._desk.in_thread
+        shared = getattr(connection.session, "shared", None)  # among workers, by a store
+        if shared is None:
+            await self._deliver(await run_handler(bound, call, in_thread), in_thread)
+            return
+        async with shared:
+            result = await run_handler(bound, call, in_thread)
+            await shared.save()  # before the answer: who has it may ask another worker next
+            await self._deliver(result, in_thread)
 
     async def _deliver(self, result: Any, in_thread: InThread | None) -> None:
         connection = self._connection

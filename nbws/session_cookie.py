@@ -67,8 +67,13 @@ class SessionCookies:
 
     def visit(self, scope: Scope) -> Visit:
         """The visit of *scope*, with the session that it belongs to."""
+        self._follow_options()
         header = "; ".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"cookie")
-        id, signed_at = self._read(dict(read_cookies(header)).get(self._desk.options.session_cookie))
+        named = [value for name, value in read_cookies(header) if name == self._desk.options.session_cookie]
+        # A name may come twice: set for another path or domain, or in the two forms that a frame and a tab keep. What
+        # is none of ours must not hide what is, and of two of ours the one that was brought last counts.
+        found = [read for value in reversed(named) if (read := self._read(value)) is not None]
+        id, signed_at = max(found, key=lambda read: read[1], default=(None, 0.0))
         if id is not None:
             session = self.sessions.find(id)
         elif scope["type"] == "websocket":
@@ -122,20 +127,17 @@ class SessionCookies:
         parts += ["HttpOnly", f"SameSite={options.same_site}", *(["Secure"] if options.https_only else [])]
         return "; ".join(parts)
 
-    def _read(self, cookie: str | None) -> tuple[str | None, float]:
-        """(the id that *cookie* holds, when it was signed); an id that was not signed with the key of today is none.
+    def _read(self, cookie: str) -> tuple[str, float] | None:
+        """(the id that *cookie* holds, when it was signed); None where the key of today has not signed it.
 
         One of ours that is not known is taken all the same, as after a restart: pages and websockets that come back
         at once must meet in one session.
         """
-        self._follow_options()
-        if cookie is None:
-            return None, 0.0
         try:
             value, signed = self._signer.unsign(cookie, return_timestamp=True)
         except BadSignature as exc:
             self._suspect(exc.payload or b"", getattr(exc, "date_signed", None))
-            return None, 0.0
+            return None
         if self._desk.options.session_store is None:
             self._suspect(value, signed)
         return value.decode(), signed.timestamp()

@@ -21,6 +21,7 @@ from starlette.middleware.sessions import SessionMiddleware as CookieData
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.testclient import TestClient
 from test_session_store import AsyncStore, Store
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from nbws import App, Limits
@@ -400,6 +401,21 @@ def test_an_id_that_the_app_has_not_signed_leads_nowhere_and_is_not_taken(forge:
         assert client.get("/see").json() == {"user": "ann"}
 
 
+def test_a_cookie_of_the_same_name_that_is_none_of_ours_hides_none_and_of_two_the_newer_counts() -> None:
+    app = shop(secret_key="s")
+    with running(app), http(app) as ann, http(app) as bob:
+        ann.post("/login", data={"user": "ann"})
+        bob.post("/login", data={"user": "bob"})
+        older = ann.cookies["session_"]
+        signer = app._asgi._cookies._signer
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(signer, "get_timestamp", lambda: int(time.time()) + 5)
+            newer = signer.sign(bob.cookies["session_"].partition(".")[0]).decode()
+        for values, user in ((("planted", older, "x.y.z"), "ann"), ((older, newer), "bob"), ((newer, older), "bob")):
+            header = {"cookie": "; ".join(f"session_={value}" for value in values)}
+            assert httpx.get(app.url + "/see", headers=header).json() == {"user": user}
+
+
 def test_a_cookie_of_starlettes_middleware_with_the_same_key_is_none_of_ours() -> None:
     app = shop(secret_key="s")
     old = App(port=0, middleware=[Middleware(CookieData, secret_key="s", session_cookie="session_")])
@@ -565,14 +581,18 @@ def test_a_value_that_a_store_cannot_keep_is_an_error_of_its_handler() -> None:
         session["when"] = {1}
 
     @app.ws("/set")
-    async def of_websocket(session):
+    async def of_websocket(session, send):
         session["when"] = {1}
-        return Div(id="a")
+        send(Div(id="a"))
+        return Div(id="not sent")
 
     with running(app), http(app) as client:
         assert client.get("/page").status_code == 500
         with opened(app, path="/set") as socket:
-            socket.ask()
+            assert 'id="a"' in socket.ask()
+            app.endpoints["/set"].retire()
+            with pytest.raises(ConnectionClosed):
+                socket.hear()
         assert ["session['when'] holds a set" in str(error.exception) for error in app.errors] == [True, True]
 
 
