@@ -21,6 +21,8 @@ import nbws.door
 from nbws import App, Limits
 from nbws.common import Div
 
+WAIT = 1.0  #: seconds that an echo may take, on a machine that other tests have too; alone it takes under 0.25
+
 
 @pytest.fixture(params=["httptools", "h11"])
 def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -95,7 +97,7 @@ def test_half_sent_handshakes_are_given_up_and_say_so_and_nobody_waits_for_them(
             while len(done) < 500:
                 begun = time.monotonic()
                 await probe.ask(msg="hi")
-                assert time.monotonic() - begun < 0.25 or done == []  # until then they are being opened
+                assert time.monotonic() - begun < WAIT or done == []  # until then they are being opened
                 await asyncio.sleep(0.02)
             await asyncio.gather(*halves)
         assert {answer.split()[1] for answer in done} == {"408"}
@@ -352,7 +354,7 @@ async def echo_is_quick(app: App, kind: str, seconds: float = 1.0) -> None:
             while time.monotonic() < end:
                 begun = time.monotonic()
                 assert "hi" in await probe.ask(msg="hi")
-                assert time.monotonic() - begun < 0.25
+                assert time.monotonic() - begun < WAIT
                 await asyncio.sleep(0.01)
         finally:
             flood.kill()
