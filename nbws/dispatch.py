@@ -166,6 +166,8 @@ class Worker:
                     await self._guarded(self._look_for_new_version())
                 elif frame is not None:
                     await self._guarded(self._handle(frame))
+            while self._awaits_migration():  # `disconn` is the live version's, and so must the state be that it finds
+                await self._guarded(self._look_for_new_version())
         finally:
             self._connection.end()
             self._calls += 1
@@ -303,6 +305,10 @@ class Worker:
         if self._ends or not self._connection.is_open:
             raise NbwsError("the connection of the message that failed has gone, so it cannot be run again")
         asyncio.run_coroutine_threadsafe(self._inbox.put(frame), self._loop)
+
+    def _awaits_migration(self) -> bool:
+        entry = self._desk.table.get_live(self._connection.key)
+        return entry is not None and self._chosen(entry)[0] is not self._seen
 
     async def _look_for_new_version(self) -> None:
         entry = self._desk.table.get_live(self._connection.key)

@@ -393,6 +393,9 @@ class Model:
                 act()
             yield from self._migrate(line, version, written)
             yield from self._handle(line, version, written, item)
+        while not self.endpoints[line.path].retired and line.seen is not self.endpoints[line.path].current:
+            current = self.endpoints[line.path].current
+            yield from self._migrate(line, current, current.written)
         line.is_open = False
         yield from self._call_hook(line, "disconn")
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from machine_model import (
@@ -500,6 +500,7 @@ def run(machine: type[Machine], steps: int) -> int:
             max_examples=steps // 34 + 1,
             stateful_step_count=50,
             derandomize=True,
+            phases=(Phase.generate, Phase.shrink),  # to explain a failure, all of it would be traced, for minutes
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
