@@ -49,6 +49,7 @@ from nbws.staging import Staged, check_swap_hook, hook_of, ws_definition
 from nbws.state import State
 from nbws.static_files import WEB_FILES, WebFiles
 from nbws.tasks import TASK, TaskHandler, Tasks
+from nbws.transcript import Log, Transcript
 from nbws.urls import filled_path, path_parameters
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class App:
         self.tasks = Tasks(self, lambda: self.table, self.report)
         self.options = chosen
         self.table = HandlerTable()
+        self.log = Log()
         self._reporter = Reporter(self._tell)
         self._lock = threading.RLock()
         self._start_lock = threading.RLock()
@@ -482,6 +484,14 @@ class App:
             offer_all(receivers, html)
         return Sent()
 
+    def transcript(self) -> Transcript:
+        """What clients and the app said to each other lately: connects, messages, fragments, in their order.
+
+        The last 2,000 lines, a million characters at the most; nothing where messages are not recorded, see `record`.
+        `transcript().to_test()` is the source of a cell that asserts it.
+        """
+        return Transcript(self.log.lines)
+
     @property
     def visits(self) -> Visits:
         """The clients of `client()` while nobody serves the app."""
@@ -576,12 +586,16 @@ class App:
             if of_it >= limits.connections_per_client:
                 return False
         self._connections[connection.id] = connection
+        if self.recorded_messages:
+            connection.log = self.log
+            self.log.opened(connection.id, connection.key.path, connection.address)
         if self._is_gone(connection.key):
             connection.park(self.limits.park_seconds, partial(self._is_gone, connection.key))
         return True
 
     def forget(self, connection: Connection) -> None:
         self._connections.pop(connection.id, None)
+        self.log.closed(connection.id, connection.key.path, connection.address)
         if connection.recorded:
             self._recorded_gone.append(connection)
 

@@ -25,6 +25,7 @@ from nbws.recording import Recorded, watching
 from nbws.resume import SentLog
 from nbws.rooms import Rooms
 from nbws.state import State
+from nbws.transcript import Log
 
 __all__ = ["SOCKET", "CloseCode", "Connection", "Membership", "Sent", "Socket", "current_connection"]
 
@@ -177,6 +178,7 @@ class Connection:
         self._written = 0  # bytes handed to the socket
         self._taken, self._taken_at = 0, 0.0  # how many of them it has passed on, and when that was more than before
         self._recorded: deque[Recorded] | None = None
+        self.log: Log | None = None  #: takes note of what is said; None where nothing does
         self.pinned: Version | None = None  #: the version that serves it; None is the live one
         self._close: tuple[int, str] | None = None
         self._gone = False
@@ -290,6 +292,12 @@ class Connection:
     def url(self) -> Any:
         return self._handshake.url
 
+    @property
+    def address(self) -> str:
+        """What the client has asked for: the path and the query, in which no credential is."""
+        query = self.scope.get("query_string", b"").decode("latin-1")
+        return f"{self.scope.get('path', self.key.path)}{'?' if query else ''}{query}"
+
     def __repr__(self) -> str:
         pinned = f", pinned to v{self.pinned.number}" if self.pinned is not None else ""
         state = ", closed" if not self.is_open else ", cut off" if self.is_away else ""
@@ -313,6 +321,8 @@ class Connection:
             overflows = not self._outbox.put(data, size)
             if overflows:
                 self._drop_all("the client reads too slowly")
+        if self.log is not None:
+            self.log.sent(self.id, self.key.path, self.address, data)
         self._wake(self._filled)
         if overflows:
             self._close_soon(_OVERFLOW_SECONDS)
@@ -351,6 +361,11 @@ class Connection:
             self._taken, self._taken_at = taken, now
         elif now - self._taken_at >= stall_seconds:
             self._give_up("the client does not read")
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much of what was sent to it waits in the outbox."""
+        return self._outbox.waiting_bytes
 
     @property
     def is_above_high_water(self) -> bool:

@@ -206,11 +206,13 @@ class Worker:
             _let_go(exc, frame)
             self._count_unread(exc)
             if recorded is not None:
-                recorded.error = f"{type(exc).__name__}: {exc}"
+                recorded.failed(exc)
             version.has_failed(is_clients=isinstance(exc, MessageError))
             self._desk.report(self._error(exc, handler.message.name, version, frame), partial(self._retry, frame))
         finally:
             version.running -= 1
+            if recorded is not None:
+                recorded.ended()
             if token is not None:
                 watching.reset(token)
 
@@ -248,6 +250,9 @@ class Worker:
         kept = redact(frame, self._desk.redacted) if isinstance(frame, str) else frame
         recorded = Recorded(kept, version.number, Watch(connection.id), state)
         connection.record(recorded, self._desk.recorded_messages)
+        if connection.log is not None:
+            path, address = connection.key.path, connection.address
+            recorded.line = connection.log.received(connection.id, path, address, kept, version.number)
         return recorded
 
     async def rehearse(self, frame: str | bytes, handler: WsHandler) -> str | None:
