@@ -51,11 +51,12 @@ class Outbox:
 
     def take(self) -> Frame | None:
         """(the next frame, what it counts for); None where nothing waits. `done` is to follow."""
-        if self._frames:
-            return self._frames.popleft()
-        if self._conflates:
+        if not self._frames:
+            return None
+        frame = self._frames.popleft()
+        if self._conflates and not self._frames:
             self._frames, self._conflates = deque(), False
-        return None
+        return frame
 
     def done(self, size: int) -> None:
         """A frame that was taken and counts for *size* is on its way."""
