@@ -8,6 +8,7 @@ import inspect
 import re
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketRoute
@@ -32,7 +32,7 @@ from nbws.conversation import OVER_SECONDS, Conversation, Conversations
 from nbws.dispatch import Desk, HandlerError, run_handler
 from nbws.errors import MessageError
 from nbws.feed import Event, Feed
-from nbws.gate import Gate
+from nbws.gate import Gate, refuse_websocket
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
 from nbws.html import ft
 from nbws.messages import NOTHING
@@ -45,6 +45,8 @@ from nbws.reading import reach
 from nbws.responses import PageResponse, respond
 from nbws.resume import PARAMETER, Asked
 from nbws.security import Policy
+from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websocket, resume_session
+from nbws.speaking import Speaker, speaker
 from nbws.tasks import Tasks
 from nbws.urls import query_of, without
 
@@ -120,6 +122,7 @@ class AsgiApp:
         self._stacked: tuple[Any, Any, ASGIApp] = (None, None, self._route)
         self._gate = Gate(self._pass, desk.policy, desk.in_notebook)
         self._pages = Pages()
+        self._cookies = SessionCookies(desk)
         self.conversations = Conversations()
         self.startup_error: BaseException | None = None
 
@@ -149,17 +152,10 @@ class AsgiApp:
         return stack
 
     def _new_stack(self, options: Options, added: Iterable[Any], handlers: Mapping[Any, Callable[..., Any]]) -> ASGIApp:
-        session = Middleware(
-            SessionMiddleware,
-            secret_key=self._desk.secret_key,
-            session_cookie=options.session_cookie,
-            max_age=options.max_age,
-            same_site=options.same_site,
-            https_only=options.https_only,
-        )
+        session = Middleware(SessionMiddleware, self._cookies, leaves_no_trace=lambda scope: _RENDERED in scope)
         server_error = next((handlers[k] for k in (500, Exception) if k in handlers), None)
         by_kind = {k: _exception_handler(h) for k, h in handlers.items() if k not in (500, Exception)}
-        by_kind.setdefault(404, self._not_found)
+        by_kind = {HTTPException: _http_error, 404: self._not_found, **by_kind}
         stack: ASGIApp = ExceptionMiddleware(self._route, handlers=by_kind, debug=options.debug)
         own = [Middleware(cls, *args, **kwargs) for cls, args, kwargs in added]
         for middleware in reversed((session, *own, *options.middleware)):
@@ -176,7 +172,7 @@ class AsgiApp:
         table = self._desk.table
         routed, router = self._routed
         if routed is not table:
-            router = Router(routes=list(self._routes(table)))
+            router = Router(routes=list(self._routes(table)), default=_nothing_here)
             self._routed = (table, router)
         return router
 
@@ -255,12 +251,11 @@ class AsgiApp:
 
     async def _not_found(self, request: Request, exc: Exception) -> Response:
         """The answer where no route is. While its author works on it the page waits for one, and becomes it."""
-        if "text/html" not in request.headers.get("accept", ""):
-            return PlainTextResponse("Not Found", 404)
-        title, text = "Not found", f"There is nothing at {request.url.path}."
-        if not self._desk.in_development:
-            return HTMLResponse(notice(title, text), 404)
-        return _live_notice(title, f"{text} A route for it will show here at once.", 404, self._pages, None)
+        says_itself = getattr(exc, "detail", "Not Found") != "Not Found"
+        if says_itself or not self._desk.in_development or "text/html" not in request.headers.get("accept", ""):
+            return _http_error(request, exc)
+        text = f"There is nothing at {request.url.path}. A route for it will show here at once."
+        return _live_notice("Not found", text, 404, self._pages, None)
 
     async def _render(self, scope: Scope) -> Served | None:
         """The page that a request of *scope* gives now, through the author's middleware and all."""
@@ -362,6 +357,7 @@ class _WsEndpoint:
             scope = {**scope, "query_string": without(scope["query_string"], PARAMETER)}
         known = self._conversations.get(asked.key) if asked is not None else None
         if asked is not None and known is not None and _is_same_address(known.connection.scope, scope):
+            resume_session(scope, known.connection.scope)
             if await known.go_on(receive, send, scope, asked.received):
                 return
             await known.over(OVER_SECONDS)  # so that `disconn` does not take away what `conn` has put there
@@ -382,7 +378,7 @@ class _WsEndpoint:
         if not desk.admit(connection):
             await self._conversations.make_room()
             if not desk.admit(connection):
-                await _deny(scope, receive, send)
+                await refuse_websocket(503, _TOO_MANY, scope, send, retry_after="10")
                 return
         try:
             await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
@@ -407,6 +403,7 @@ class _HttpEndpoint:
         version = self._entry.current
         version.messages += 0 if _RENDERED in scope else 1
         version.running += 1
+        speaker.set(Speaker(self._desk, self._key, self._bound.name, version.number))
         try:
             await self._serve(Request(scope, receive, send), scope, receive, send)
         finally:
@@ -430,6 +427,8 @@ class _HttpEndpoint:
             if self._is_handled(exc):
                 raise
             response = self._error_page(exc, error.incident, request)
+        if isinstance(response, PageResponse) and b"ws-connect" in response.body:
+            opens_websocket(scope)
         page = response.document if isinstance(response, PageResponse) else None
         if page is not None and page.digest is not None:
             # Looked at now, and not before: a page may count its visitors.
@@ -441,7 +440,7 @@ class _HttpEndpoint:
         try:
             await response(scope, receive, send)
             if not failed:
-                self._entry.current.has_worked()
+                self._entry.current.worked += 1
         except ClientDisconnect:
             raise
         except Exception as exc:  # a stream or a background task; what was sent cannot be taken back
@@ -532,14 +531,35 @@ def _live_notice(title: str, text: str, status: int, pages: Pages, made_by: Hash
     return HTMLResponse(page, status)
 
 
-async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse a websocket because there are as many as there may be."""
-    if "websocket.http.response" in scope.get("extensions", {}):
-        headers = [(b"content-type", b"text/plain"), (b"retry-after", b"10")]
-        await send({"type": "websocket.http.response.start", "status": 503, "headers": headers})
-        await send({"type": "websocket.http.response.body", "body": b"too many connections"})
-    else:
-        await send({"type": "websocket.close", "code": 1013, "reason": "too many connections"})
+_TOO_MANY = "This app has as many connections as it may; come back later, or raise App(limits=Limits(connections=...))."
+
+
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    """What a path gets that no route matches."""
+    if scope["type"] == "websocket":
+        await refuse_websocket(403, "There is no websocket at this path; @app.ws(path) makes one.", scope, send)
+        return
+    raise HTTPException(404)
+
+
+def _http_error(request: Request, exc: Exception) -> Response:
+    """The answer to an HTTPException that the author has no handler for: what it says, or else what to do."""
+    assert isinstance(exc, HTTPException)
+    if exc.status_code in (204, 304):
+        return Response(status_code=exc.status_code, headers=exc.headers)
+    words = _WHAT_TO_DO.get(exc.status_code)
+    if words is None or exc.detail != HTTPStatus(exc.status_code).phrase:
+        return PlainTextResponse(exc.detail, exc.status_code, exc.headers)
+    return HTMLResponse(notice(*words), exc.status_code, exc.headers)
+
+
+_WHAT_TO_DO = {
+    404: ("Not Found", "This app has nothing at this address. Look at its spelling, or define it: @app.get(path)."),
+    405: (
+        "Method Not Allowed",
+        "This address answers other methods; @app.post(path) and the like add some.",
+    ),
+}
 
 
 def _exception_handler(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -45,6 +45,7 @@ class CloseCode:
 
     NORMAL = 1000
     GOING_AWAY = 1001
+    POLICY = 1008
     TOO_BIG = 1009
     RESTART = 1012
     TRY_LATER = 1013
@@ -141,8 +142,8 @@ class Sent(Coroutine[Any, Any, None]):
 class Connection:
     """One client of a websocket endpoint, for as long as it lives; the same object in every handler.
 
-    `id` is unique, `state` is the author's own, `session` is that of the handshake. `send`, `close`, `join` and
-    `leave` may be called from any thread, and from a cell.
+    `id` is unique, `state` is the author's own, `session` is shared with all that its browser has open. `send`,
+    `close`, `join` and `leave` may be called from any thread, and from a cell.
     """
 
     def __init__(
@@ -257,7 +258,7 @@ class Connection:
 
     @property
     def session(self) -> Any:
-        """The session of the browser that opened the connection, as it was at the handshake."""
+        """The session of the browser that opened the connection: the one that its pages and other websockets have."""
         return self.scope.get("session", {})
 
     @property
@@ -472,7 +473,7 @@ class Connection:
         """
         membership = Membership()
         membership.rooms = self._membership.rooms
-        scope = {**self.scope, "session": copy.deepcopy(dict(self.session))}
+        scope = {**self.scope, "session": copy.deepcopy(self.session)}
         found = Connection(
             self.key,
             self.app,

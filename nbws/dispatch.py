@@ -26,18 +26,20 @@ import anyio
 
 import nbws.errors
 from nbws.binding import Bound, Call, Kind, binary_refused
-from nbws.connection import Connection, current_connection
-from nbws.errors import MessageError, NbwsError
+from nbws.connection import CloseCode, Connection, current_connection
+from nbws.errors import BindError, MessageError, NbwsError
 from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
-from nbws.limits import Limits
+from nbws.limits import Limits, Pace
 from nbws.messages import NOTHING, Message, parse, redact, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
+from nbws.speaking import Speaker, speaker
 from nbws.urls import query_of
 
 __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
 _END = object()  # no more frames come
 _LOOK = object()  # another version may be live
+_LONG = 16 * 1024  # of a frame: what is longer is neither shown nor kept with its error
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class Worker:
         self._calls = 0  # begun so far
         self._seen: Version | None = None  # the version that the connection's state is of
         self._copies_state = True
+        self._unread = 0  # messages in a row that no handler could read
+        self._pace = Pace()
         # What handles messages for as long as this table is live: to look it up for each message takes 0.4 us, to see
         # that nothing was published 0.03. Held weakly, since a silent connection would keep what is long replaced.
         self._looked_up_in: Callable[[], HandlerTable | None] = lambda: None
@@ -114,6 +118,9 @@ class Worker:
 
     async def put(self, frame: str | bytes) -> None:
         """Give it the next frame. Waits while the inbox is full, and with it the reading of the socket."""
+        limit = self._desk.limits.messages_per_second
+        if limit is not None:
+            await asyncio.sleep(self._pace.wait(limit, time.monotonic()))
         await self._inbox.put(frame)
 
     @property
@@ -159,6 +166,8 @@ class Worker:
                     await self._guarded(self._look_for_new_version())
                 elif frame is not None:
                     await self._guarded(self._handle(frame))
+            while self._awaits_migration():  # `disconn` is the live version's, and so must the state be that it finds
+                await self._guarded(self._look_for_new_version())
         finally:
             self._connection.end()
             self._calls += 1
@@ -189,10 +198,13 @@ class Worker:
         token = watching.set(recorded.watch) if recorded is not None else None
         try:
             await self._run(frame, handler.message)
-            version.has_worked()
+            version.worked += 1
+            self._unread = 0
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise
+            _let_go(exc, frame)
+            self._count_unread(exc)
             if recorded is not None:
                 recorded.error = f"{type(exc).__name__}: {exc}"
             version.has_failed(is_clients=isinstance(exc, MessageError))
@@ -201,6 +213,17 @@ class Worker:
             version.running -= 1
             if token is not None:
                 watching.reset(token)
+
+    def _speak_as(self, bound: Bound, version: Version) -> None:
+        """Let what is printed from now on, in the worker's task, be that of *bound*."""
+        connection = self._connection
+        speaker.set(Speaker(connection.app, connection.key, bound.name, version.number, connection.id))
+
+    def _count_unread(self, exc: BaseException) -> None:
+        """Close a connection on which nothing but what no handler can read has come for long."""
+        self._unread = self._unread + 1 if isinstance(exc, MessageError) else 0
+        if self._unread == self._desk.limits.invalid_messages:
+            self._connection.close(CloseCode.POLICY, "too many messages that no handler can read")
 
     async def _run(self, frame: str | bytes, bound: Bound) -> None:
         if isinstance(frame, str):
@@ -253,6 +276,7 @@ class Worker:
         if version is not self._seen:
             await self._guarded(self._migrate(version, handler))  # cut short, it does not take the message with it
         self._version, self._handler = version, handler
+        self._speak_as(handler.message, version)
         self._looked_up_in = weakref.ref(table)
         return True
 
@@ -281,6 +305,10 @@ class Worker:
         if self._ends or not self._connection.is_open:
             raise NbwsError("the connection of the message that failed has gone, so it cannot be run again")
         asyncio.run_coroutine_threadsafe(self._inbox.put(frame), self._loop)
+
+    def _awaits_migration(self) -> bool:
+        entry = self._desk.table.get_live(self._connection.key)
+        return entry is not None and self._chosen(entry)[0] is not self._seen
 
     async def _look_for_new_version(self) -> None:
         entry = self._desk.table.get_live(self._connection.key)
@@ -325,6 +353,7 @@ class Worker:
         if bound is None or version is None:
             return
         version.running += 1
+        self._speak_as(bound, version)
         try:
             await self._call(bound, NOTHING, hook=True)
         except BaseException as exc:
@@ -338,8 +367,15 @@ class Worker:
     async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
         connection = self._connection
         call = Call(connection, connection.app, connection.path_params, self._query, message)
-        result = await run_handler(bound, call, None if hook else self._desk.in_thread)
-        await self._deliver(result, None if hook else self._desk.in_thread)
+        in_thread = None if hook else self._desk.in_thread
+        shared = getattr(connection.session, "shared", None)  # among workers, by a store
+        if shared is None:
+            await self._deliver(await run_handler(bound, call, in_thread), in_thread)
+            return
+        async with shared:
+            result = await run_handler(bound, call, in_thread)
+            await shared.save()  # before the answer: who has it may ask another worker next
+            await self._deliver(result, in_thread)
 
     async def _deliver(self, result: Any, in_thread: InThread | None) -> None:
         connection = self._connection
@@ -375,7 +411,12 @@ class Worker:
         return task is None or task.cancelling() > 0
 
     def _error(self, exc: BaseException, handler: str, version: Version, frame: str | bytes) -> HandlerError:
-        shown = without_headers(frame, self._desk.redacted) if isinstance(frame, str) else f"({len(frame)} bytes)"
+        if isinstance(frame, bytes):
+            shown = f"({len(frame)} bytes)"
+        elif len(frame) > _LONG:
+            shown = f"({len(frame)} characters)"  # to find out what may be shown of it takes as long as to handle it
+        else:
+            shown = without_headers(frame, self._desk.redacted)
         return HandlerError(
             exception=exc,
             handler=handler,
@@ -396,6 +437,8 @@ async def replay(desk: Desk, connection: Connection, recorded: Recorded, entry: 
 
     async def rehearse() -> str | None:
         watching.set(watch)
+        bound = entry.definition.target.message
+        speaker.set(Speaker(connection.app, connection.key, f"{bound.name} (replay)", entry.version, connection.id))
         shadow = connection.shadow(copy.deepcopy(state))
         worker = Worker(desk, shadow, query_of(connection.scope))
         return await worker.rehearse(recorded.frame, entry.definition.target)
@@ -410,6 +453,16 @@ async def replay(desk: Desk, connection: Connection, recorded: Recorded, entry: 
         now=tuple(watch.sent),
         errors=(recorded.error, error),
     )
+
+
+def _let_go(exc: BaseException, frame: str | bytes) -> None:
+    """Have *exc*, of which the last 200 are kept, not hold on to what came in *frame*."""
+    if isinstance(exc, MessageError):
+        exc.__traceback__ = exc.__context__ = None  # of nbws' own code alone
+    elif len(frame) > _LONG:
+        traceback.clear_frames(exc.__traceback__)
+    if isinstance(exc, BindError) and len(frame) > _LONG:
+        exc.got = None
 
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]

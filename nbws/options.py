@@ -11,6 +11,7 @@ from typing import Any, Literal
 from nbws.errors import DefinitionError
 from nbws.limits import Limits
 from nbws.page import EXTENSIONS
+from nbws.session_store import METHODS, SessionStore
 
 __all__ = ["Options"]
 
@@ -24,7 +25,7 @@ reload_interval max_part_size routes after
 _SEQUENCES = ("exts", "before", "middleware", "on_startup", "on_shutdown", "allowed_hosts", "allowed_origins", "redact")
 _OTHER_NAMES = {"sess_https_only": "https_only"}
 _NONE_IS_A_VALUE = frozenset(
-    ("port", "token", "secret_key", "max_age", "body_wrap", "lifespan", "auto_rollback", "record")
+    ("port", "token", "secret_key", "max_age", "session_store", "body_wrap", "lifespan", "auto_rollback", "record")
 )
 
 
@@ -39,14 +40,15 @@ class Options:
     default_hdrs: bool = True
     htmlkw: Mapping[str, Any] = field(default_factory=dict)
     bodykw: Mapping[str, Any] = field(default_factory=dict)
-    secret_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
     session_cookie: str = "session_"
     max_age: int | None = 365 * 24 * 3600
     same_site: Literal["lax", "strict", "none"] = "lax"
     https_only: bool = False
+    session_store: SessionStore | None = None
     host: str = "127.0.0.1"
     port: int | None = None
-    token: str | bool | None = None
+    token: str | bool | None = field(default=None, repr=False)
     allowed_hosts: Sequence[str] = ()
     allowed_origins: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
@@ -60,6 +62,7 @@ class Options:
     debug: bool = False
     auto_rollback: int | None = None
     record: int | None = None
+    prints: Literal["panel", "cell"] = "panel"
     redact: Sequence[str] = ("password", "passwd", "secret", "token", "api_key", "csrf_token")
 
     @classmethod
@@ -81,7 +84,8 @@ class Options:
     def __post_init__(self) -> None:
         for name in _SEQUENCES:
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
-        object.__setattr__(self, "allowed_hosts", tuple(re.sub(r":\d+$", "", h).lower() for h in self.allowed_hosts))
+        object.__setattr__(self, "allowed_hosts", tuple(_host(host) for host in self.allowed_hosts))
+        object.__setattr__(self, "allowed_origins", tuple(_origin(origin) for origin in self.allowed_origins))
         object.__setattr__(self, "redact", tuple(str(name).lower() for name in self.redact))
         if self.auto_rollback is not None and not (type(self.auto_rollback) is int and self.auto_rollback > 0):
             raise DefinitionError(
@@ -91,8 +95,15 @@ class Options:
             raise DefinitionError(
                 f"record={self.record!r} is no number of messages; give one such as 20, False for none, or None"
             )
+        if self.prints not in ("panel", "cell"):
+            raise DefinitionError(f"prints={self.prints!r} is no place; there is 'panel' and 'cell'")
         if not isinstance(self.limits, Limits):
             raise DefinitionError(f"limits={self.limits!r} is no Limits; give Limits(connections=100), for example")
+        if self.session_store is not None and not all(hasattr(self.session_store, method) for method in METHODS):
+            raise DefinitionError(
+                f"session_store={self.session_store!r} is none; give an object with the methods {', '.join(METHODS)}, "
+                "as nbws.session_store.SessionStore says"
+            )
         if not isinstance(self.host, str):
             raise DefinitionError(f"host={self.host!r} is no address; give a text such as '127.0.0.1'")
         for middleware in self.middleware:
@@ -110,6 +121,27 @@ class Options:
             raise DefinitionError("token='' lets everybody in; give a long random text, True to make one, or False")
         if self.port is not None and not (isinstance(self.port, int) and 0 <= self.port < 65536):
             raise DefinitionError(f"port={self.port!r} is no port; give a number from 1 to 65535, or None")
+
+
+def _host(given: Any) -> str:
+    """The name that a Host header is held against."""
+    host = re.sub(r"(?<=[\w.\]]):\d+$", "", str(given)).lower()
+    if not re.fullmatch(r"[\w.-]+|\[[0-9a-f:.]+\]", host):
+        raise DefinitionError(
+            f"allowed_hosts={given!r} is no host name; list each, such as 'app.example.org', without scheme and path"
+        )
+    return host
+
+
+def _origin(given: Any) -> str:
+    """The origin that an Origin header is held against."""
+    origin = str(given).lower().rstrip("/")
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9._~:\[\]-]+", origin):
+        raise DefinitionError(
+            f"allowed_origins={given!r} is no origin; list each whole, such as 'https://hub.example.org' "
+            "('null' is the origin of every sandboxed page, whoever made it, and is never let in)"
+        )
+    return re.sub(r"(?<=^http)(://.+):80$|(?<=^https)(://.+):443$", r"\1\2", origin)
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

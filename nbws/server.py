@@ -17,9 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from nbws.connection import SOCKET
+from nbws.door import WebsocketDoor, http_door
 from nbws.errors import PortTakenError, ServerStartError
 from nbws.limits import Limits
 
@@ -75,7 +75,7 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
-class _Websocket(WebSocketsSansIOProtocol):
+class _Websocket(WebsocketDoor):
     """A `Socket` too, and the extension that gives it.
 
     Each of uvicorn's own ways to close waits until the peer has read what was sent, so a peer that never reads would
@@ -170,6 +170,8 @@ class Server:
         self._failure: BaseException | None = None
         config = uvicorn.Config(
             app,
+            http=http_door(limits),
+            h11_max_incomplete_event_size=limits.header_bytes,
             ws=_Websocket,
             ws_max_size=limits.message_bytes,
             ws_ping_interval=limits.ping_seconds,
@@ -181,6 +183,8 @@ class Server:
             proxy_headers=False,
             timeout_graceful_shutdown=max(1, round(limits.finish_seconds)),
         )
+        config.load()
+        config.loaded_app = app  # where the root logger logs everything, uvicorn puts one around it that logs headers
         self._uvicorn = _Uvicorn(config, on_stop)
         self.loop: asyncio.AbstractEventLoop | None = None  #: None before it serves, and in `block`
         _serving.add(self)

@@ -29,9 +29,42 @@ def test_one_thing_may_stand_for_a_sequence_of_one(name: str) -> None:
     assert getattr(Options(**{name: None}), name) == ()
 
 
-@pytest.mark.parametrize("name", ["allowed_hosts", "allowed_origins"])
-def test_one_name_is_one_name_and_not_its_letters(name: str) -> None:
-    assert getattr(Options(**{name: "app.lan"}), name) == ("app.lan",)
+@pytest.mark.parametrize(("name", "value"), [("allowed_hosts", "app.lan"), ("allowed_origins", "https://app.lan")])
+def test_one_name_is_one_name_and_not_its_letters(name: str, value: str) -> None:
+    assert getattr(Options(**{name: value}), name) == (value,)
+
+
+@pytest.mark.parametrize("given", ["*", "*.lan", "http://app.lan", "app.lan/x", "fe80::1", "", "a@b", "a b"])
+def test_what_is_no_host_name_is_refused_and_the_error_says_how_to_write_one(given: str) -> None:
+    with pytest.raises(DefinitionError, match=r"is no host name; list each, such as 'app.example.org'"):
+        Options(allowed_hosts=[given])
+
+
+@pytest.mark.parametrize(
+    "given", ["null", "*", "https://*.lan", "app.lan", "https://a/b", "https://u@a", "https://a;b"]
+)
+def test_what_is_no_origin_is_refused_and_null_can_never_be_let_in(given: str) -> None:
+    with pytest.raises(DefinitionError, match=r"is no origin; list each whole, such as 'https://hub.example.org'"):
+        Options(allowed_origins=[given])
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://Hub.example/", "https://hub.example"),
+        ("http://hub.example:80", "http://hub.example"),
+        ("https://hub.example:443", "https://hub.example"),
+        ("https://hub.example:80", "https://hub.example:80"),
+        ("http://[::1]:8888", "http://[::1]:8888"),
+        ("vscode-webview://abc", "vscode-webview://abc"),
+    ],
+)
+def test_an_origin_is_kept_as_browsers_send_it(given: str, kept: str) -> None:
+    assert Options(allowed_origins=given).allowed_origins == (kept,)
+
+
+def test_options_show_no_secret() -> None:
+    assert "canary" not in repr(Options(token="canary", secret_key="canary"))
 
 
 def test_an_extension_that_is_not_shipped_is_refused_with_what_there_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
@@ -15,13 +16,18 @@ from nbws.security import (
     Asked,
     Policy,
     Verdict,
+    credential_cookies,
     derive_token,
     framed_cookies,
+    guards,
     judge,
     new_ticket,
     own_cookies,
     read_cookies,
+    without_apps_cookies,
     without_credentials,
+    without_credentials_in_text,
+    without_credentials_in_url,
 )
 
 TOKEN, LIVE_TICKET = "t0ken", "t1cket"
@@ -34,8 +40,8 @@ NOTEBOOK = Policy(**ALLOWED, token=TOKEN, ticket=LIVE_TICKET, cookie="nbws-5001"
 
 
 class Credential(NamedTuple):
-    query: dict[str, str]
-    cookies: dict[str, str]
+    query: dict[str, list[str]]
+    cookies: list[tuple[str, str]]
     is_token: bool
     verdict: Verdict  #: where Host and Origin pass, in a notebook
 
@@ -43,6 +49,7 @@ class Credential(NamedTuple):
 SERVED_HOSTS = ["localhost:5001", "localhost", "LocalHost:5001", "127.0.0.1:5001", "127.8.9.1", "[::1]:5001", "[::1]"]
 SERVED_HOSTS += ["app.lan", "app.lan:8080", "APP.lan"]
 OTHER_HOSTS = [None, "", "evil.example", "evil.example:5001", "localhost.evil.example:5001", "127.0.0.1.evil.example"]
+OTHER_HOSTS += ["localhost.", "localhost.:5001", "::1", "127.0.0.1:5001, localhost", "127.0.0.1@evil.example"]
 OTHER_HOSTS += ["evil-localhost:5001", "evil.example:localhost", "0.0.0.0:5001", "192.168.1.5:5001", "sub.app.lan"]
 
 OWN_ORIGINS = [None, "http://{host}", "https://{host}", "https://hub.example.org"]
@@ -51,20 +58,24 @@ OTHER_ORIGINS += ["http://{host}.evil.example", "http://evil.example/{host}", "h
 OTHER_ORIGINS += ["http://hub.example.org", "https://hub.example.org.evil.example", "chrome-extension://{host}"]
 
 CREDENTIALS = {
-    "none": Credential({}, {}, False, Verdict.NO_CREDENTIAL),
-    "token": Credential({"token": TOKEN}, {}, True, Verdict.PASS),
-    "cookie": Credential({}, {"nbws-5001": TOKEN}, True, Verdict.PASS),
-    "ticket": Credential({TICKET: LIVE_TICKET}, {}, False, Verdict.PASS),
-    "dead ticket": Credential({TICKET: "of yesterday"}, {}, False, Verdict.DEAD_TICKET),
-    "dead ticket and cookie": Credential({TICKET: "of yesterday"}, {"nbws-5001": TOKEN}, True, Verdict.PASS),
-    "wrong token": Credential({"token": "t0ke"}, {}, False, Verdict.NO_CREDENTIAL),
-    "empty token": Credential({"token": ""}, {}, False, Verdict.NO_CREDENTIAL),
-    "wrong cookie": Credential({}, {"nbws-5001": "x"}, False, Verdict.NO_CREDENTIAL),
-    "cookie of another port": Credential({}, {"nbws-5002": TOKEN}, False, Verdict.NO_CREDENTIAL),
-    "ticket as token": Credential({"token": LIVE_TICKET}, {}, False, Verdict.NO_CREDENTIAL),
-    "ticket as cookie": Credential({}, {"nbws-5001": LIVE_TICKET}, False, Verdict.NO_CREDENTIAL),
-    "token as ticket": Credential({TICKET: TOKEN}, {}, False, Verdict.DEAD_TICKET),
-    "not ascii": Credential({"token": "tökén\udcff"}, {}, False, Verdict.NO_CREDENTIAL),
+    "none": Credential({}, [], False, Verdict.NO_CREDENTIAL),
+    "token": Credential({"token": [TOKEN]}, [], True, Verdict.PASS),
+    "cookie": Credential({}, [("nbws-5001", TOKEN)], True, Verdict.PASS),
+    "ticket": Credential({TICKET: [LIVE_TICKET]}, [], False, Verdict.PASS),
+    "dead ticket": Credential({TICKET: ["of yesterday"]}, [], False, Verdict.DEAD_TICKET),
+    "dead ticket and live one": Credential({TICKET: ["of yesterday", LIVE_TICKET]}, [], False, Verdict.PASS),
+    "dead ticket and cookie": Credential({TICKET: ["of yesterday"]}, [("nbws-5001", TOKEN)], True, Verdict.PASS),
+    "wrong token": Credential({"token": ["t0ke"]}, [], False, Verdict.NO_CREDENTIAL),
+    "the author's token and ours": Credential({"token": ["x", TOKEN]}, [], True, Verdict.PASS),
+    "ours and the author's token": Credential({"token": [TOKEN, "x"]}, [], True, Verdict.PASS),
+    "empty token": Credential({"token": [""]}, [], False, Verdict.NO_CREDENTIAL),
+    "wrong cookie": Credential({}, [("nbws-5001", "x")], False, Verdict.NO_CREDENTIAL),
+    "stale cookie and fresh one": Credential({}, [("nbws-5001", "x"), ("nbws-5001", TOKEN)], True, Verdict.PASS),
+    "cookie of another port": Credential({}, [("nbws-5002", TOKEN)], False, Verdict.NO_CREDENTIAL),
+    "ticket as token": Credential({"token": [LIVE_TICKET]}, [], False, Verdict.NO_CREDENTIAL),
+    "ticket as cookie": Credential({}, [("nbws-5001", LIVE_TICKET)], False, Verdict.NO_CREDENTIAL),
+    "token as ticket": Credential({TICKET: [TOKEN]}, [], False, Verdict.DEAD_TICKET),
+    "not ascii": Credential({"token": ["tökén\udcff\ud800"]}, [], False, Verdict.NO_CREDENTIAL),
 }
 
 
@@ -123,7 +134,7 @@ def test_a_script_serves_no_other_host_and_no_token_opens_it(host: str | None) -
     ],
 )
 def test_an_origin_may_leave_out_the_port_that_its_scheme_has(host: str, origin: str) -> None:
-    assert judge(SCRIPT, Asked(host, origin, {}, {})) is Verdict.PASS
+    assert judge(SCRIPT, Asked(host, origin)) is Verdict.PASS
 
 
 @pytest.mark.parametrize(
@@ -135,17 +146,41 @@ def test_an_origin_may_leave_out_the_port_that_its_scheme_has(host: str, origin:
     ],
 )
 def test_another_port_and_another_loopback_name_are_another_origin(host: str, origin: str) -> None:
-    assert judge(SCRIPT, Asked(host, origin, {}, {})) is Verdict.BAD_ORIGIN
+    assert judge(SCRIPT, Asked(host, origin)) is Verdict.BAD_ORIGIN
 
 
 def test_an_origin_with_no_host_to_compare_it_with_is_refused() -> None:
-    asked = Asked(None, "http://", {"token": TOKEN}, {})
+    asked = Asked(None, "http://", {"token": [TOKEN]})
     assert judge(NOTEBOOK, asked) is Verdict.BAD_ORIGIN
+
+
+def test_null_is_refused_even_where_it_is_listed() -> None:
+    policy = Policy(allowed_origins=frozenset(["null"]))
+    assert judge(policy, Asked("localhost", "null")) is Verdict.BAD_ORIGIN
+
+
+def test_a_malformed_request_is_refused_whatever_it_brings() -> None:
+    for policy, credential in itertools.product((NOTEBOOK, SCRIPT), CREDENTIALS.values()):
+        asked = Asked("localhost", None, credential.query, credential.cookies, is_malformed=True)
+        assert judge(policy, asked) is Verdict.MALFORMED
+
+
+def test_a_token_with_signs_that_no_cookie_may_hold_comes_back_in_one() -> None:
+    policy = Policy(token='a; b="ü"', cookie="nbws-1")
+    for header in credential_cookies(policy):
+        header.encode("ascii")
+        assert judge(policy, Asked("localhost", None, cookies=read_cookies(header.partition("; ")[0]))) is Verdict.PASS
+
+
+def test_what_holds_a_credential_does_not_show_it() -> None:
+    policy = Policy(token="canary", ticket="canary", cookie="c")
+    asked = Asked("localhost", None, {"token": ["canary"]}, [("c", "canary")])
+    assert "canary" not in repr(policy) + repr(asked)
 
 
 def test_a_client_in_the_same_process_is_asked_for_no_host_but_for_the_rest() -> None:
     def asked(origin: str | None = None, **query: str) -> Asked:
-        return Asked("testserver", origin, query, {}, in_process=True)
+        return Asked("testserver", origin, {name: [value] for name, value in query.items()}, in_process=True)
 
     assert judge(SCRIPT, asked()) is Verdict.PASS
     assert judge(SCRIPT, asked("http://evil.example")) is Verdict.BAD_ORIGIN
@@ -206,20 +241,54 @@ def test_no_token_however_it_is_written_gets_past_the_gate(token: str, others: l
     assert parse_qsl(left, keep_blank_values=True) == others
 
 
+@pytest.mark.parametrize(
+    ("url", "left"),
+    [
+        (f"http://a/b?token={TOKEN}", "http://a/b"),
+        (f"http://a/b?x=1&{TICKET}=y#part?z", "http://a/b?x=1#part?z"),
+        ("http://a/b?#", "http://a/b#"),
+        (f"http://a/b#?token={TOKEN}", "http://a/b#"),
+        ("http://a/b", "http://a/b"),
+    ],
+)
+def test_a_url_keeps_all_but_the_credential(url: str, left: str) -> None:
+    assert without_credentials_in_url(url.encode(), TOKEN) == left.encode()
+
+
+@pytest.mark.parametrize(
+    ("url", "left"),
+    [
+        (f"http://a/b?token={TOKEN}", "http://a/b"),
+        (f"http://a/b?%74oken={TOKEN}&x=ü#y", "http://a/b?x=ü#y"),
+        (f"http://a/b?{TICKET}=1&token={TOKEN}&x=1&{TICKET}=2", "http://a/b?x=1"),
+        ("http://a/b?x=1", "http://a/b?x=1"),
+        ("what? token? 100%?", "what? token? 100%?"),
+        ("http://a/b?token=of-the-author", "http://a/b?token=of-the-author"),
+    ],
+)
+def test_a_frame_keeps_all_but_the_credential_in_its_url(url: str, left: str) -> None:
+    def frame(url: str) -> str:
+        return json.dumps({"msg": "a?b", "HEADERS": {"HX-Current-URL": url, "HX-Request": "true"}}, ensure_ascii=False)
+
+    assert without_credentials_in_text(frame(url), TOKEN) == frame(left)
+
+
 # -- cookies
 
 
 @pytest.mark.parametrize(
     ("header", "cookies"),
     [
-        ("", {}),
-        ("a=1", {"a": "1"}),
-        ("a=1; b=2;c=3", {"a": "1", "b": "2", "c": "3"}),
-        ('a="x y"; b=x=y', {"a": '"x y"', "b": "x=y"}),
-        ("a=; =2; nothing; ;b=2", {"a": "", "b": "2"}),
+        ("", []),
+        ("a=1", [("a", "1")]),
+        ("a=1; b=2;c=3;a=4", [("a", "1"), ("b", "2"), ("c", "3"), ("a", "4")]),
+        ('a="x y"; b=x=y', [("a", '"x y"'), ("b", "x=y")]),
+        ("a=; =2; nothing; ;b=2", [("a", ""), ("b", "2")]),
     ],
 )
-def test_a_cookie_header_is_read_and_what_is_no_cookie_is_passed_over(header: str, cookies: dict[str, str]) -> None:
+def test_a_cookie_header_is_read_and_what_is_no_cookie_is_passed_over(
+    header: str, cookies: list[tuple[str, str]]
+) -> None:
     assert read_cookies(header) == cookies
 
 
@@ -230,6 +299,19 @@ def test_only_the_apps_own_cookies_are_left_under_the_names_that_it_gave_them() 
 
 def test_of_foreign_cookies_nothing_is_left() -> None:
     assert own_cookies("username-localhost-8888=secret; _xsrf=1", "nbws-5001-") == ""
+
+
+@pytest.mark.parametrize(
+    ("header", "left"),
+    [
+        ("nbws-5001=secret; a=1; nbws-5002-session_=x; nbws-20123=secret; b", "a=1"),
+        ("nbws-5001=secret", ""),
+        ("nbws-theme=dark; my-nbws-1=2", "nbws-theme=dark; my-nbws-1=2"),
+        ("a=1;b ; c", "a=1;b ; c"),
+    ],
+)
+def test_a_script_sees_all_cookies_but_credentials_and_those_of_apps_in_notebooks(header: str, left: str) -> None:
+    assert without_apps_cookies(header) == left
 
 
 def attributes(set_cookie: str) -> tuple[str, set[str]]:
@@ -279,3 +361,43 @@ def test_what_is_no_cookie_sets_none(header: str) -> None:
 def test_a_cookie_that_is_set_comes_back_under_the_authors_name() -> None:
     for form in framed_cookies("session_=abc; Path=/", "nbws-5001-"):
         assert own_cookies(form.partition(";")[0], "nbws-5001-") == "session_=abc"
+
+
+# -- what a browser is told
+
+
+def told(policy: Policy, in_notebook: bool, status: int = 200, shared: bool = False, **given: str) -> dict[str, str]:
+    given = {name.replace("_", "-"): value for name, value in given.items()}
+    return dict(guards(policy, status, given, in_notebook=in_notebook, is_shared=shared))
+
+
+def test_a_script_may_be_framed_and_loaded_by_its_own_pages_and_by_origins_that_are_listed() -> None:
+    assert told(SCRIPT, in_notebook=False) == {
+        "content-security-policy": "frame-ancestors 'self' https://hub.example.org",
+        "cross-origin-resource-policy": "same-origin",
+    }
+
+
+def test_an_app_in_a_notebook_is_framed_by_jupyter_wherever_that_is_since_it_has_a_credential() -> None:
+    assert told(NOTEBOOK, in_notebook=True) == {"referrer-policy": "same-origin"}
+
+
+def test_an_app_in_a_notebook_that_asks_for_no_credential_is_framed_by_this_machines_pages_alone() -> None:
+    ancestors = told(SCRIPT, in_notebook=True)["content-security-policy"]
+    assert "http://localhost:* http://127.0.0.1:*" in ancestors
+    assert "cross-origin-resource-policy" not in told(SCRIPT, in_notebook=True, shared=True)
+
+
+def test_an_error_is_not_kept_and_not_taken_for_something_else() -> None:
+    for status, headers in ((200, set()), (303, set()), (404, {"no-store", "nosniff"}), (500, {"no-store", "nosniff"})):
+        assert {"no-store", "nosniff"} & set(told(NOTEBOOK, in_notebook=True, status=status).values()) == headers
+
+
+def test_what_the_author_says_counts() -> None:
+    own = {"referrer_policy": "no-referrer", "cross_origin_resource_policy": "cross-origin", "cache_control": "private"}
+    assert told(NOTEBOOK, in_notebook=True, status=404, **own) == {"x-content-type-options": "nosniff"}
+    assert "content-security-policy" not in told(SCRIPT, in_notebook=False, x_frame_options="DENY")
+    csp = "default-src 'self'; frame-ancestors https://a.example"
+    assert "content-security-policy" not in told(SCRIPT, in_notebook=False, content_security_policy=csp)
+    other = told(SCRIPT, in_notebook=False, content_security_policy="default-src 'self'")
+    assert other["content-security-policy"].startswith("frame-ancestors 'self'")

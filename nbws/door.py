@@ -1,0 +1,267 @@
+"""The server's door: what a client may cost before its request is there, and how much of a loop's turn its frames take.
+
+uvicorn (0.54) bounds none of this. A connection that never finishes its request stays open for ever, httptools reads
+headers without end, and 256 KiB of tiny frames are parsed in one go, 32 times in a row under uvloop: a second client's
+echo took 13 s then. Nothing of what a client does wrong is logged, as it could fill the log of the author.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+from nbws.limits import Limits
+
+__all__ = ["WebsocketDoor", "http_door"]
+
+_BESIDES = 256  #: connections that are no websockets, or not yet: pages, files, feeds, handshakes
+_DESCRIPTORS_KEPT = 64  #: of the files and sockets that the process may open, left to what else runs in it
+_LINGER_SECONDS = 1.0  #: what a refused client sends is thrown away so long, for it to read the answer
+_SLICE = 2048  #: bytes of frames that are parsed in one go
+_TURN_SECONDS = 0.001  #: of parsing one client's frames, after which the others have their turn
+
+_log = logging.getLogger("nbws.server")
+
+
+def _is_of_the_app(record: logging.LogRecord) -> bool:
+    """Whether it is an error of the app. What is below that names URLs with the token; the rest is the client's."""
+    return record.levelno >= logging.ERROR and not str(record.msg).startswith("Invalid UTF-8")
+
+
+_log.addFilter(_is_of_the_app)
+
+
+def _most_descriptors() -> float:
+    """How many files and sockets this process may have open."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("inf")
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most if most != resource.RLIM_INFINITY else float("inf")
+
+
+class _HeadersTooLong(ValueError):
+    """Raised in a callback of httptools, which gives it up then."""
+
+
+class _HttpDoor:
+    """What both of uvicorn's http protocols need, as a base before one of them: its names are theirs."""
+
+    limits: Limits
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    server_state: Any
+    cycle: Any
+    logger: Any
+
+    _TOO_LONG = "The headers are longer than {} bytes. Send fewer cookies."
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)  # type: ignore[misc]
+        self.logger = _log
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_begun = self._is_refused = False
+        self._comes_too_late = len(self.server_state.connections) > self.limits.connections + _BESIDES
+        # Systems hand out the lowest number that is free, so a high one says that few are left, whoever has them.
+        if transport.get_extra_info("socket").fileno() >= _most_descriptors() - _DESCRIPTORS_KEPT:
+            transport.abort()
+            return
+        self._expect_a_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect_nothing()
+        super().connection_lost(exc)  # type: ignore[misc]
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        if self._comes_too_late:
+            self._refuse(503, "This server has as many connections as it may. Come back later.")
+            return
+        self._has_begun = True
+        super().data_received(data)  # type: ignore[misc]
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._expect_nothing()
+        elif self._timer is None and not self._is_left():
+            # The rest of a body that nobody reads, or the beginning of a further request: for what comes after an
+            # answer uvicorn's own timer waits, until the first byte of it stops that.
+            self._expect_a_request()
+
+    def handle_websocket_upgrade(self, *event: Any) -> None:
+        self._expect_nothing()  # first: the websocket's protocol takes the transport over, and what it is told
+        super().handle_websocket_upgrade(*event)  # type: ignore[misc]
+
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # what its request is answered reaches nobody
+        exc = sys.exc_info()[1]
+        if isinstance(exc and exc.__context__, _HeadersTooLong) or getattr(exc, "error_status_hint", 400) == 431:  # h11
+            self._refuse(431, self._TOO_LONG.format(self.limits.header_bytes))
+            return
+        self._refuse(400, "This is no HTTP request. Ask by http://, not https://, with a path that begins with /.")
+
+    def _is_left(self) -> bool:
+        """Whether the connection is closed, or refused, or a websocket now."""
+        present: object = self.transport.get_protocol()
+        return self._is_refused or self.transport.is_closing() or present is not self
+
+    def _expect_a_request(self) -> None:
+        self._timer = self.loop.call_later(self.limits.handshake_seconds, self._expire)
+
+    def _expect_nothing(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._is_left():
+            return
+        if self._has_begun and self.cycle is None:
+            self._refuse(408, f"No whole request came within {self.limits.handshake_seconds:g} s. Ask again.")
+        else:  # a browser opens connections ahead of need; to one that has asked nothing nothing is answered
+            self.transport.abort()
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Answer in place of the app, and close."""
+        self._expect_nothing()
+        if self._is_left():
+            return
+        if self.transport.get_write_buffer_size():  # it does not read, so it would not get this either
+            self.transport.abort()
+            return
+        body = text.encode()
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            f"content-length: {len(body)}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        # What is closed while the client sends on is reset, and the answer lost with it.
+        self.transport.write_eof()
+        self._is_refused = True
+        self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
+
+
+def http_door(limits: Limits) -> type[asyncio.Protocol]:
+    """uvicorn's http protocol, over httptools where that is installed, which holds clients to *limits*."""
+    try:
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+    except ImportError:
+        return type("HttpDoor", (_HttpDoor, H11Protocol), {"limits": limits})
+
+    class HttpDoor(_HttpDoor, HttpToolsProtocol):  # type: ignore[misc]
+        """h11 has a limit of its own on what it has read of a request's head; httptools has none."""
+
+        _head_bytes: int | None = None  #: read of a head that is not whole; None between two requests
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._head_bytes is not None and not self._is_left():
+                self._head_bytes += len(data)
+                if self._head_bytes > limits.header_bytes:
+                    self._refuse(431, self._TOO_LONG.format(limits.header_bytes))
+
+        def on_message_begin(self) -> None:
+            self._head_bytes = 0
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self._head_bytes = None
+            if sum(len(name) + len(value) for name, value in self.headers) > limits.header_bytes:
+                raise _HeadersTooLong
+            if not self.url.startswith(b"/") or not self.url.isascii():
+                # uvicorn would drop the host that such a URL names, and what is not ASCII fails in its websocket.
+                raise ValueError("the target is no path")
+            super().on_headers_complete()
+
+    HttpDoor.limits = limits
+    return HttpDoor
+
+
+class WebsocketDoor(WebSocketsSansIOProtocol):
+    """uvicorn's websocket protocol, which takes frames by the slice and so leaves the loop to the other clients."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.logger = self.conn.logger = _log
+        self.conn.debug = False
+        self._unfed = b""  # what has come and was not parsed yet; while there is some, nothing more is read
+        self._is_scheduled = False
+
+    async def run_asgi(self) -> None:
+        app = self.app
+
+        async def answered(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, send)
+            if self.initial_response is not None:
+                self.handshake_complete = True  # with a refusal, which uvicorn calls an error of the app
+
+        self.app = answered
+        await super().run_asgi()
+
+    def data_received(self, data: bytes) -> None:
+        if not self.handshake_initiated:
+            super().data_received(data)
+            if not self.handshake_initiated:
+                # websockets refuses by itself what is no handshake; uvicorn does not look, and leaves it open.
+                self.transport.write(b"".join(self.conn.data_to_send()))
+                self.transport.close()
+        elif not self._unfed and len(data) <= _SLICE:
+            super().data_received(data)
+        else:
+            self._unfed += data
+            self._feed()
+
+    async def receive(self) -> Any:
+        message = await self.queue.get()
+        if self.queue.empty():
+            if not self._unfed:
+                if self.read_paused:
+                    self.transport.resume_reading()
+            elif not self._is_scheduled:
+                self._is_scheduled = True
+                self.loop.call_soon(self._feed)
+            self.read_paused = False
+        return message
+
+    def _feed(self) -> None:
+        """Parse on, until a message has to be taken up or the turn is over."""
+        self._is_scheduled = False
+        data, at, end = self._unfed, 0, time.perf_counter() + _TURN_SECONDS
+        while at < len(data) and not self.read_paused and not self.transport.is_closing():
+            if at and time.perf_counter() > end:
+                self._is_scheduled = True
+                self.loop.call_soon(self._feed)
+                break
+            super().data_received(data[at : at + _SLICE])
+            at += _SLICE
+        self._unfed = b"" if self.transport.is_closing() else data[at:]
+        if self._unfed:
+            self.transport.pause_reading()
+        elif not self.read_paused:
+            self.transport.resume_reading()
+
+    def handle_ping(self) -> None:
+        pongs = b"".join(self.conn.data_to_send())
+        # RFC 6455, 5.5.3: not every ping needs its pong. To one that does not read them they would pile up.
+        if self.writable.is_set():
+            self.transport.write(pongs)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Pieces are put together as they come: a list of a million of one byte takes 50 times their size."""
+        if event.fin or not self.frames:
+            super().handle_cont(event)
+        elif len(self.frames) == 1:
+            self.frames.append(bytearray(event.data))  # type: ignore[arg-type]
+        else:
+            self.frames[1] += event.data
