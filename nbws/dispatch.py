@@ -309,7 +309,7 @@ class Worker:
         """Handle *frame* again. Callable from any thread."""
         if self._ends or not self._connection.is_open:
             raise NbwsError("the connection of the message that failed has gone, so it cannot be run again")
-        asyncio.run_coroutine_threadsafe(self._inbox.put(frame), self._loop)
+        asyncio.run_coroutine_threadsafe(self.put(frame), self._loop)
 
     def _awaits_migration(self) -> bool:
         entry = self._desk.table.get_live(self._connection.key)
