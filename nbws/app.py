@@ -55,6 +55,7 @@ from nbws.urls import filled_path, path_parameters
 if TYPE_CHECKING:
     import asyncio
 
+    from nbws.notebook.inspector import Inspector
     from nbws.notebook.preview import Preview
     from nbws.server import Server
     from nbws.testing import BlockingClient, Client, Visits
@@ -73,6 +74,7 @@ MIGRATED_AT_ONCE = 8  #: connections that look for their swap hook in one turn o
 
 _log = logging.getLogger("nbws")
 _ticket = new_ticket()  # dies with the process
+_panel_key = new_ticket()  # likewise; it stands in outputs, so who has it sees the notebook
 _numbers = itertools.count()
 
 
@@ -388,7 +390,34 @@ class App:
         from nbws.notebook.preview import Preview
 
         self._start()
-        return Preview(self.url, path, _ticket if self.token is not None else None, height)
+        return Preview(self.url, path, _ticket if self.token is not None else None, height, panel_key=_panel_key)
+
+    def inspector(self) -> Inspector:
+        """The panel, as a widget: connections, versions, messages, errors and output, and buttons to act on them.
+
+        A preview has the same folded under it. Raises NbwsError where anywidget is not installed, which
+        `pip install nbws[lab]` brings, or where there is no notebook.
+        """
+        if not self.in_notebook:
+            raise NbwsError("the panel is shown in a notebook, and this is none; app.transcript() tells what was said")
+        try:
+            from nbws.notebook.inspector import Inspector
+        except ImportError:
+            raise NbwsError("the panel is a widget; pip install anywidget, and restart the kernel") from None
+
+        self._publish_if_staged()
+        return Inspector(self)
+
+    def inspect(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a panel, see `nbws.inspection`. Callable from any thread but the server's."""
+        from nbws.inspection import answer
+
+        return answer(self, asked)
+
+    @property
+    def panel_key(self) -> str:
+        """What the page of the panel is asked for with. It dies with the process."""
+        return _panel_key
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         if self._notebook is None or self._notebook.session_key is None:

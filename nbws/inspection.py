@@ -17,7 +17,7 @@ from nbws.messages import without_headers
 from nbws.speaking import Said
 from nbws.transcript import RECEIVED, Line, Log
 
-__all__ = ["Inspected", "act", "look"]
+__all__ = ["Inspected", "act", "answer", "look"]
 
 _LINES = 60  #: of the log at one look; where more has happened, the newest are shown and the others counted
 _OPEN_LINES = 40  #: that are looked at again, because their handlers were running
@@ -49,6 +49,15 @@ class Inspected(Protocol):
     @property
     def recorded_messages(self) -> int: ...
     def broadcast(self, content: Any) -> Any: ...
+
+
+def answer(app: Inspected, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to one thing that a panel asks: {"act": what a button is to do}, or {"seen": what it has seen}."""
+    wanted = asked.get("act")
+    if isinstance(wanted, dict):
+        return act(app, wanted)
+    seen = asked.get("seen")
+    return look(app, seen if isinstance(seen, dict) else {})
 
 
 def look(app: Inspected, seen: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,8 +175,8 @@ def _shown(line: Line) -> dict[str, Any]:
 def act(app: Inspected, asked: Mapping[str, Any]) -> dict[str, str]:
     """Do what the author *asked* for by a button: {"do": its name, ...}.
 
-    Gives {"done": what was done}, {"text": ...}, {"html": ...}, or {"problem": why it could not be done}. A replay waits
-    for the server, so this is called from a cell or from a worker thread.
+    Gives {"done": what was done}, {"text": ...}, {"html": ...}, or {"problem": why it could not be done}. A replay
+    waits for the server, so this is called from a cell or from a worker thread.
     """
     name = str(asked.get("do"))
     try:

@@ -165,7 +165,7 @@ class Transcript(Sequence[Line]):
 
     @property
     def clients(self) -> Mapping[str, str]:
-        """The id of each connection -> what it is called here: "client 1" and so on, in the order in which they came."""
+        """The id of each connection -> what it is called here: "client 1" and so on, as they came."""
         found: dict[str, str] = {}
         for line in self._lines:
             for connection in line.connections:

@@ -28,8 +28,15 @@ export default {
   },
 };
 
-/** The page under a preview: *key* stands in its output, and so is its author's. */
-export function page(el, address, key) {
+/** The page under a preview, which asks at the address and with the key that *el* has; the output gave it the key. */
+export function page(el) {
+  const { address, key } = el.dataset;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const paint = (isDark) => document.documentElement.toggleAttribute("data-dark", isDark);
+  history.replaceState(null, "", location.pathname);  // without the key
+  paint(dark.matches);
+  addEventListener("message", (event) => event.source === parent && event.data?.nbws === "panel" && paint(event.data.dark));
+  if (parent !== window) parent.postMessage({ nbws: "panel" }, "*");
   const ask = async (message) => {
     const headers = { "content-type": "application/json", "x-nbws-panel": key };
     const answer = await fetch(address, { method: "POST", headers, body: JSON.stringify(message) });
@@ -62,7 +69,7 @@ export function panel(el, ask) {
       else if (value === true) element.setAttribute(name, "");
       else if (value !== false && value != null) element.setAttribute(name, value);
     }
-    element.append(...children.flat(9).filter((child) => child != null && child !== ""));
+    element.append(...children.flat(9).filter((child) => child != null && child !== false && child !== ""));
     return element;
   };
   const button = (text, act, attributes = {}) => make("button", { type: "button", onclick: act, ...attributes }, text);
@@ -147,6 +154,7 @@ export function panel(el, ask) {
     drawCounts();
   }
 
+  const number = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
   const short = (id) => id.slice(0, 4);
   const time = (at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false });
   const ms = (seconds) => (seconds === null ? "…" : seconds < 0.0095 ? `${(seconds * 1000).toFixed(1)} ms` : `${Math.round(seconds * 1000)} ms`);
@@ -157,9 +165,9 @@ export function panel(el, ask) {
   function drawHead() {
     const { name, url, connections, records } = parts.app;
     head.replaceChildren(
-      make("span", { class: "nbws-p-dot", "data-on": Boolean(url) }), make("strong", {}, name), make("span", {}, url || "not started"),
-      make("span", {}, connections === 1 ? "1 connection" : `${connections} connections`),
-      records ? null : make("em", {}, "messages are not recorded: App(record=20)"),
+      make("span", { class: "nbws-p-dot", "data-on": url ? "true" : "false" }), make("strong", {}, name), make("span", {}, url || "not started"),
+      make("span", {}, number(connections, "connection")),
+      ...(records ? [] : [make("em", {}, "messages are not recorded: App(record=20)")]),
     );
   }
   function drawCounts() {
@@ -213,7 +221,7 @@ export function panel(el, ask) {
     const text = line.text && make("code", { class: "nbws-p-text" }, line.text);
     const error = line.error && make("span", { class: "nbws-p-error" }, line.error);
     const summary = make("summary", {}, make("span", { class: "nbws-p-facts" }, facts), text, error);
-    const all = line.text ? [make("pre", {}, line.text), make("span", { class: "nbws-p-quiet" }, `${line.size} characters`)] : [];
+    const all = line.text ? [make("pre", {}, line.text), make("span", { class: "nbws-p-quiet" }, number(line.size, "character"))] : [];
     return make("li", { "data-kind": line.kind }, make("details", {}, summary, all));
   }
   function drawMessages() {
@@ -228,6 +236,15 @@ export function panel(el, ask) {
     if (isAtEnd) rows.scrollTop = rows.scrollHeight;
   }
 
+  /* What is said, without the tags of a fragment and the braces of a message. */
+  const plain = (text) => {
+    const read = new DOMParser().parseFromString(text.replace(/></g, "> <"), "text/html").body.textContent;
+    try {
+      const fields = JSON.parse(text);
+      return Object.entries(fields).map(([name, value]) => `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`).join(", ") || text;
+    } catch { return read.replace(/\s+/g, " ").trim() || text; }
+  };
+
   /* -- the sequence diagram */
   function drawDiagram() {
     const last = lines.slice(-SHOWN);
@@ -239,11 +256,11 @@ export function panel(el, ask) {
       element.append(...children);
       return element;
     };
-    const step = 26, top = 34, gap = 118, left = 52, height = top + last.length * step + 12;
+    const room = pages.diagram.clientWidth - 20;
+    const step = 26, top = 34, left = 52, gap = Math.min(260, Math.max(118, (room - 2 * left) / lanes.length)), height = top + last.length * step + 12;
     const width = left * 2 + lanes.length * gap, appAt = left;
     const x = (id) => appAt + (lanes.indexOf(id) + 1) * gap;
     const clip = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-    const plain = (text) => text.replace(/<[^>]*>/g, " ").replace(/\s+/g, " ").trim() || text;
     const drawn = [];
     for (const [at, label] of [[appAt, "app"], ...lanes.map((id) => [x(id), short(id)])]) {
       drawn.push(svg("text", { x: at, y: 16, "text-anchor": "middle", class: "nbws-p-lane" }, label));
@@ -260,7 +277,7 @@ export function panel(el, ask) {
       }
       const label = line.kind === "received" || line.kind === "sent" ? plain(line.text) : words[line.kind];
       const at = line.who.find((each) => lanes.includes(each));
-      if (at) drawn.push(svg("text", { x: (appAt + x(at)) / 2, y: y - 4, "text-anchor": "middle" }, svg("title", {}, line.text || label), clip(label, lanes.indexOf(at) ? 34 : 17)));
+      if (at) drawn.push(svg("text", { x: (appAt + x(at)) / 2, y: y - 4, "text-anchor": "middle" }, svg("title", {}, line.text || label), clip(label, Math.floor((lanes.indexOf(at) + 1) * gap / 6.4))));
     });
     const words_ = last.map((line) => `${who(line)} ${words[line.kind]}: ${plain(line.text)}`).join("; ");
     pages.diagram.replaceChildren(svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `The last ${last.length} messages: ${clip(words_, 600)}` }, ...drawn));
@@ -284,8 +301,7 @@ export function panel(el, ask) {
   pages.connections.append(make("div", { class: "nbws-p-tools" }, button("send to all", () => compose(null))), composer, connections);
   function drawConnections() {
     const found = parts.connections;
-    if (holdsFocus(connections)) return;
-    connections.replaceChildren(found.length ? table(["id", "path", "since", "in", "out", "outbox", "version", "rooms", ""], found.map((each) => make("tr", { "data-state": each.state },
+    redrawn(connections, found.length ? table(["id", "path", "since", "in", "out", "outbox", "version", "rooms", ""], found.map((each) => make("tr", { "data-state": each.state, "data-of": each.id },
       cell("id", make("code", { title: each.id }, short(each.id)), each.state === "open" ? "" : ` ${each.state}`), cell("path", make("code", {}, each.path)),
       cell("since", each.since ? time(each.since) : ""), cell("in", each.received ?? ""), cell("out", each.sent ?? ""), cell("outbox", size(each.outbox)),
       cell("version", each.version ? `v${each.version}${each.pinned ? " (pinned)" : ""}` : "retired"), cell("rooms", each.rooms.join(", ")),
@@ -293,8 +309,17 @@ export function panel(el, ask) {
     ))) : make("p", { class: "nbws-p-quiet" }, "Nobody is connected."));
     if (parts.app.connections > found.length) connections.append(make("p", { class: "nbws-p-quiet" }, `and ${parts.app.connections - found.length} more, which came earlier`));
   }
-  /* What is drawn anew under somebody's keyboard takes the focus away. */
-  const holdsFocus = (element) => element.contains(element.getRootNode().activeElement) && element.getRootNode().activeElement.matches("button, textarea, input");
+  /* What is drawn anew under somebody's keyboard: the button that had the focus has it again. */
+  function redrawn(element, ...children) {
+    const active = element.getRootNode().activeElement, held = element.contains(active) ? keyOf(active) : null;
+    if (held && active.dataset.sure) return;
+    element.replaceChildren(...children);
+    if (held) [...element.querySelectorAll("button, summary")].find((each) => keyOf(each) === held)?.focus({ preventScroll: true });
+  }
+  function keyOf(element) {
+    const of = element.closest("[data-of]");
+    return `${of ? of.dataset.of : ""}/${element.getAttribute("aria-label") || element.textContent}`;
+  }
 
   /* -- endpoints */
   const endpoints = make("div"), shown = make("div", { class: "nbws-p-shown", hidden: true });
@@ -321,17 +346,16 @@ export function panel(el, ask) {
     show(`${name}: the last messages on the live version`, box);
   }
   function drawEndpoints() {
-    if (holdsFocus(endpoints)) return;
-    endpoints.replaceChildren(...(parts.endpoints.length ? parts.endpoints.map((each) => {
+    redrawn(endpoints, ...(parts.endpoints.length ? parts.endpoints.map((each) => {
       const live = each.history[each.history.length - 1], isSocket = each.method === "WS";
       const versions = [...each.history].reverse().map((version, index) => make("tr", {},
         cell("version", make("strong", {}, `v${version.number}`), version.of ? ` (code of v${version.of})` : ""), cell("since", time(version.at)), cell("messages", version.messages), cell("errors", version.errors || ""), cell("running", version.running || ""),
         cell("", index < each.history.length - 1 ? button("diff", () => diff(each.name, each.history[each.history.length - 2 - index].number, version.number), { "aria-label": `what v${version.number} has changed` }) : "", " ", index ? button("roll back", () => tell({ do: "rollback", endpoint: each.name, to: version.number }), { "aria-label": `roll back to v${version.number}` }) : ""),
       ));
-      const details = make("details", { open: opened.has(each.name), ontoggle: (event) => opened[event.target.open ? "add" : "delete"](each.name) }, make("summary", {}, each.history.length === 1 ? "1 version" : `${each.history.length} versions`), table(["version", "since", "messages", "errors", "running", ""], versions));
-      return make("article", {}, make("div", { class: "nbws-p-tools" },
+      const details = make("details", { open: opened.has(each.name), ontoggle: (event) => opened[event.target.open ? "add" : "delete"](each.name) }, make("summary", {}, number(each.history.length, "version")), table(["version", "since", "messages", "errors", "running", ""], versions));
+      return make("article", { "data-of": each.name }, make("div", { class: "nbws-p-tools" },
         make("strong", {}, make("code", {}, `${each.method} ${each.path}`)), make("span", { class: "nbws-p-badge" }, `v${live.number}`),
-        make("span", { class: "nbws-p-quiet" }, `${live.messages} ${isSocket ? "messages" : "requests"}${live.errors ? `, ${live.errors} errors` : ""}`),
+        make("span", { class: "nbws-p-quiet" }, [number(live.messages, isSocket ? "message" : "request"), live.errors && number(live.errors, "error")].filter(Boolean).join(", ")),
         isSocket ? button("retry", () => tell({ do: "retry", endpoint: each.name }), { title: "Run the message that failed last again" }) : null,
         isSocket ? button("replay", () => replay(each.name), { title: "Run the last messages again, on shadows of their connections" }) : null,
         sure("retire", () => tell({ do: "retire", endpoint: each.name })),
@@ -360,7 +384,7 @@ export function panel(el, ask) {
   }
   function drawOutput() {
     const box = pages.output, isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 24;
-    box.replaceChildren(parts.said.length ? make("pre", {}, parts.said.flatMap(({ path, who, text }) => [make("b", {}, `${path} ${who}  `), text])) : make("p", { class: "nbws-p-quiet" }, "No handler has printed anything."));
+    box.replaceChildren(parts.said.length ? make("pre", {}, parts.said.flatMap(({ path, who, text }) => [make("b", { title: who }, `${path} ${who.replace(/(· \w{4})\w+$/, "$1")}  `), text])) : make("p", { class: "nbws-p-quiet" }, "No handler has printed anything."));
     if (isAtEnd) box.scrollTop = box.scrollHeight;
   }
 
