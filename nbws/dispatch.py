@@ -102,6 +102,7 @@ class Worker:
         self._skips_call = False
         self._ends = False
         self._is_stopped = False
+        self._waits_for_endpoint = True
         self._calls = 0  # begun so far
         self._seen: Version | None = None  # the version that the connection's state is of
         self._copies_state = True
@@ -131,6 +132,14 @@ class Worker:
     def put_last(self, frames: Iterable[str | bytes]) -> None:
         """Give it the frames after which none comes, be there room or not."""
         self._last.extend(frames)
+
+    async def caught_up(self) -> None:
+        """Wait until what it was given so far is handled, but for messages to an endpoint that is retired."""
+        self._waits_for_endpoint = False
+        self._connection.poke()
+        reached = asyncio.Event()
+        await self._inbox.put(reached)
+        await reached.wait()
 
     async def finish(self, task: asyncio.Task[None]) -> None:
         """No frame comes any more: wait until those that came are handled and `disconn` has run.
@@ -164,6 +173,8 @@ class Worker:
                     continue
                 if frame is _LOOK:
                     await self._guarded(self._look_for_new_version())
+                elif isinstance(frame, asyncio.Event):
+                    frame.set()
                 elif frame is not None:
                     await self._guarded(self._handle(frame))
             while self._awaits_migration():  # `disconn` is the live version's, and so must the state be that it finds
@@ -269,7 +280,7 @@ class Worker:
             entry = table.get_live(self._connection.key)
             if entry is not None:
                 break
-            if self._ends or not self._connection.is_open:
+            if self._ends or not self._waits_for_endpoint or not self._connection.is_open:
                 return False
             await self._connection.poked()
         version, handler = self._chosen(entry)
@@ -385,8 +396,8 @@ class Worker:
             try:
                 async for item in result:
                     await connection.send(item)
-                    if not connection.is_open:  # one that never waits would keep the loop from everybody
-                        break
+                    if not connection.is_open or connection.is_ending:
+                        break  # one that never waits would keep the loop from everybody
             finally:
                 await result.aclose()
         elif isinstance(result, types.GeneratorType):
@@ -401,6 +412,9 @@ class Worker:
                 return
             self._connection.send(item)
             self._connection.drained_from_thread()
+            if self._connection.is_ending:
+                items.close()
+                return
 
     def _is_cancelled_from_outside(self) -> bool:
         if self._skips_call or self._is_stopped:

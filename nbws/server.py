@@ -85,6 +85,7 @@ class _Websocket(WebsocketDoor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lost = asyncio.Event()
+        self.on_shutdown: Callable[[Callable[[], None]], None] | None = None
 
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
@@ -99,6 +100,12 @@ class _Websocket(WebsocketDoor):
     def abort(self) -> None:
         if not self.lost.is_set():
             self.transport.abort()
+
+    def shutdown(self) -> None:
+        if self.on_shutdown is not None and not self.close_sent:
+            self.on_shutdown(super().shutdown)
+        else:
+            super().shutdown()
 
     def unsent(self) -> int:
         return 0 if self.lost.is_set() else self.transport.get_write_buffer_size()
@@ -230,7 +237,7 @@ class Server:
         return self._thread.is_alive() and not self._uvicorn.should_exit
 
     def stop(self) -> None:
-        """Refuse new connections, let handlers in flight finish, close the rest with 1012. Returns within 6 s."""
+        """Refuse new connections, let handlers in flight send their replies, close with 1012. Returns within 6 s."""
         atexit.unregister(self.stop)
         self._uvicorn.should_exit = True
         if threading.current_thread() is not self._thread:
