@@ -243,6 +243,9 @@ class Waiting:
             any(target in each or Target(target.id, True) in each for each in replaced) for target in found
         )
 
+    def clear(self) -> None:
+        self.frames, self.under_way, self.conflates = [], [], False
+
     def take(self) -> str | None:
         if not self.frames:
             return None
@@ -267,13 +270,19 @@ def machine(policy: Overflow) -> type[RuleBasedStateMachine]:
         def put(self, parts: list[tuple[Callable[..., str], str]], size: int) -> None:
             self.number += 1
             frame = "".join(make(id, self.number, size) for make, id in parts)
-            assert self.outbox.put(frame, len(frame)) == self.model.put(frame)
+            self.offer(frame)
 
         @rule(size=st.integers(0, 700))
         def put_what_is_no_html(self, size: int) -> None:
             self.number += 1
-            frame = f"{self.number}".ljust(size)
-            assert self.outbox.put(frame, len(frame)) == self.model.put(frame)
+            self.offer(f"{self.number}".ljust(size))
+
+        def offer(self, frame: str) -> None:
+            accepted = self.model.put(frame)
+            assert self.outbox.put(frame, len(frame)) == accepted
+            if not accepted:  # the connection is closed then, and sends nothing more of what waits
+                self.outbox.clear()
+                self.model.clear()
 
         @rule()
         def take(self) -> None:
