@@ -27,7 +27,7 @@ import anyio
 import nbws.errors
 from nbws.binding import Bound, Call, Kind, binary_refused
 from nbws.connection import CloseCode, Connection, current_connection
-from nbws.errors import BindError, MessageError, NbwsError
+from nbws.errors import BindError, MessageError, NbwsError, described
 from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
 from nbws.limits import Limits, Pace
 from nbws.messages import NOTHING, Message, parse, redact, without_headers
@@ -39,7 +39,9 @@ __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
 _END = object()  # no more frames come
 _LOOK = object()  # another version may be live
-_LONG = 16 * 1024  # of a frame: what is longer is neither shown nor kept with its error
+_LONG = (
+    16 * 1024
+)  # of a frame: what is longer is neither shown nor kept with its error; of a traceback the middle is left out
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,24 @@ class HandlerError:
     @property
     def title(self) -> str:
         version = f" v{self.version}" if self.version is not None else ""
-        return f"{self.handler}{version} on {self.key}: {type(self.exception).__name__}: {self.exception}"
+        return f"{self.handler}{version} on {self.key}: {described(self.exception)}"
 
     @property
     def traceback(self) -> str:
-        """The traceback, from the author's own code on; empty for a message that was refused, which has none."""
+        """The traceback, from the author's own code on; empty for a message that was refused, which has none.
+
+        Where it is very long, because the exception's text is, its middle is left out.
+        """
         if isinstance(self.exception, MessageError):
             return ""
         own = trace = self.exception.__traceback__
         while own is not None and own.tb_frame.f_code.co_filename.startswith(_NOT_THE_AUTHORS):
             own = own.tb_next
-        return "".join(traceback.format_exception(type(self.exception), self.exception, own or trace))
+        text = "".join(traceback.format_exception(type(self.exception), self.exception, own or trace))
+        if len(text) > _LONG:
+            half = _LONG // 2
+            text = f"{text[:half]}\n… ({len(text) - 2 * half:,} characters left out) …\n{text[-half:]}"
+        return text
 
 
 _NOT_THE_AUTHORS = tuple(str(Path(inspect.getfile(module)).parent) for module in (nbws.errors, asyncio, anyio))
@@ -217,7 +226,7 @@ class Worker:
             _let_go(exc, frame)
             self._count_unread(exc)
             if recorded is not None:
-                recorded.error = f"{type(exc).__name__}: {exc}"
+                recorded.error = described(exc)
             version.has_failed(is_clients=isinstance(exc, MessageError))
             self._desk.report(self._error(exc, handler.message.name, version, frame), partial(self._retry, frame))
         finally:
@@ -267,7 +276,7 @@ class Worker:
         try:
             await asyncio.wait_for(self._run(frame, handler.message), self._desk.limits.finish_seconds)
         except Exception as exc:
-            return f"{type(exc).__name__}: {exc}"
+            return described(exc)
         return None
 
     async def _look_up(self) -> bool:

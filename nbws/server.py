@@ -20,7 +20,7 @@ import uvicorn
 
 from nbws.connection import SOCKET
 from nbws.door import WebsocketDoor, http_door
-from nbws.errors import PortTakenError, ServerStartError
+from nbws.errors import PortTakenError, ServerStartError, described
 from nbws.limits import Limits
 
 __all__ = ["Server", "bind"]
@@ -209,7 +209,7 @@ class Server:
                 self._sock.close()
         if not is_up:
             cause = self._startup_error() or self._failure
-            what = f"{type(cause).__name__}: {cause}" if cause else f"no answer after {START_SECONDS:g} s"
+            what = described(cause) if cause else f"no answer after {START_SECONDS:g} s"
             raise ServerStartError(f"the server did not start: {what}") from cause
         # A kernel that shuts down or restarts runs these: clients get 1012, shutdown functions their turn.
         atexit.register(self.stop)
@@ -230,7 +230,8 @@ class Server:
             pass
         except SystemExit:
             cause = self._startup_error()
-            raise ServerStartError(f"the server did not start: {type(cause).__name__}: {cause}") from cause
+            what = described(cause) if cause is not None else "no reason is known"
+            raise ServerStartError(f"the server did not start: {what}") from cause
 
     @property
     def is_running(self) -> bool:
