@@ -17,8 +17,7 @@ import re
 import struct
 import termios
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,8 +110,10 @@ async def said(program: Program, peers: list[Peer], times: int) -> int:
 
 
 async def until_all_came(peers: list[Peer], sent: list[int], seconds: float = 2.0) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and any(at not in peer.came for at in sent for peer in peers):
+    """Wait for what was sent; so many *seconds* at the most, for it may never come."""
+    for _ in range(round(seconds / 0.01)):
+        if all(at in peer.came for at in sent for peer in peers):
+            return
         await asyncio.sleep(0.01)
 
 
@@ -120,12 +121,6 @@ def unread(client: Client) -> int:
     """Bytes that its system holds for it."""
     sock: Any = client.socket.transport.get_extra_info("socket")
     return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0"))[0])
-
-
-@contextmanager
-def told(library: str, what: str) -> Iterator[None]:
-    print(f"== {library}: {what}", flush=True)
-    yield
 
 
 def main() -> None:
@@ -137,8 +132,9 @@ def main() -> None:
     seconds = options.seconds or (10.0 if options.control else 30.0)
     promises = Promises()
     for what, per_second, lasts in (("a flood", FLOOD, seconds), ("few messages", FEW, min(seconds, 12.0))):
-        with told(library, f"{what}, {per_second:g} messages a second for {lasts:g} s"), running_program(library) as p:
-            found = asyncio.run(slow_peer(p, lasts, per_second))
+        print(f"== {library}: {what}, {per_second:g} a second for {lasts:g} s", flush=True)
+        with running_program(library) as program:
+            found = asyncio.run(slow_peer(program, lasts, per_second))
         print(found)
         if not options.control:
             promises.at_most("a fast peer's longest wait", found.longest_wait, WAIT_MS, " ms")

@@ -29,9 +29,7 @@ def main() -> None:
     begun = time.monotonic()
     found = swap_under_load(options.swaps, options.connections, options.rate, options.every)
     seconds = time.monotonic() - begun
-    print(
-        f"{found['messages'] / seconds:,.0f} messages a second, {options.swaps / seconds:,.0f} swaps a second: {found}"
-    )
+    print(f"{found['messages'] / seconds:,.0f} messages and {options.swaps / seconds:,.0f} swaps a second: {found}")
     promises = Promises()
     promises.equal("lost, doubled, reordered, mixed, backward", found["wrong"], {})
     promises.equal("versions that answered", found["seen"], options.swaps)
