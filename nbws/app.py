@@ -642,12 +642,15 @@ class App:
         return await self._threads.run(function)
 
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None:
-        """Show *error* where the author looks. *retry* runs its message again. Callable from any thread."""
-        self._reporter.report(error)
-        if retry is not None:
-            self._retries[error.key] = retry
-        self._give_way(error)
-        self.feed.changed()
+        """Show *error* where the author looks. *retry* runs its message again. From any thread; never raises."""
+        try:
+            self._reporter.report(error)
+            if retry is not None:
+                self._retries[error.key] = retry
+            self._give_way(error)
+            self.feed.changed()
+        except Exception:  # it would end the connection: a kernel's output may be closed, say
+            _log.exception("nbws could not show an error of %s", error.key)
 
     def hear(self, whose: Speaker, stream: str, text: str) -> None:
         """A handler printed *text*. Callable from any thread."""

@@ -30,7 +30,7 @@ from nbws.binding import Bound, Call
 from nbws.connection import Connection, Membership
 from nbws.conversation import OVER_SECONDS, Conversation, Conversations
 from nbws.dispatch import Desk, HandlerError, run_handler
-from nbws.errors import MessageError
+from nbws.errors import MessageError, described
 from nbws.feed import Event, Feed
 from nbws.gate import Gate, refuse_websocket
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
@@ -308,7 +308,7 @@ class AsgiApp:
                 await self._start_up(stack)
             except BaseException as exc:
                 self.startup_error = exc
-                await send({"type": "lifespan.startup.failed", "message": f"{type(exc).__name__}: {exc}"})
+                await send({"type": "lifespan.startup.failed", "message": described(exc)})
                 return
             await send({"type": "lifespan.startup.complete"})
             try:
@@ -317,7 +317,7 @@ class AsgiApp:
             except asyncio.CancelledError:
                 return  # forced to stop: a second Ctrl+C
             except Exception as exc:
-                await send({"type": "lifespan.shutdown.failed", "message": f"{type(exc).__name__}: {exc}"})
+                await send({"type": "lifespan.shutdown.failed", "message": described(exc)})
                 return
         await send({"type": "lifespan.shutdown.complete"})
 

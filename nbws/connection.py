@@ -56,6 +56,8 @@ class Socket(Protocol):
     """What ASGI does not tell of a socket. On the loop only."""
 
     lost: asyncio.Event  #: set when it has ended, also where nothing is read from it
+    on_shutdown: Callable[[Callable[[], None]], None] | None
+    """Called when the server stops, with what closes it with 1012, to be called soon; None closes it at once."""
 
     def abort(self) -> None:
         """End it at once, with what it has not sent yet. Callable when it has ended, too."""
@@ -170,6 +172,7 @@ class Connection:
         self._outbox = outbox
         self.sent: SentLog | None = None  #: what a client that is able to resume may have missed
         self.is_away = False  #: whether the client was cut off and may come back
+        self.is_ending = False  #: whether its server stops: what is under way is sent, and nothing new begun
         self.on_closing: Callable[[], None] | None = None  #: told, on the loop, that the connection is to be closed
         self._socket: Socket | None = None
         self._away_since = 0  # how many frames had been sent when the client was cut off
@@ -384,6 +387,12 @@ class Connection:
                 await asyncio.wait_for(self._drained.wait(), end - self._loop.time())
             except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
                 return
+
+    async def flushed(self) -> None:
+        """Wait until the server has taken all that waits, or the client is gone. On the connection's loop only."""
+        while self._outbox.waiting_bytes and not (self._gone or self.is_away):
+            self._drained.clear()
+            await self._drained.wait()
 
     def drained_from_thread(self) -> None:
         """The same for a worker thread; on the loop's own thread, which cannot wait, it is done at once."""

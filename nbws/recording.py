@@ -87,9 +87,9 @@ class Recorded:
     number: int = field(default_factory=lambda: next(_numbers))  #: orders the messages of all connections
     line: Line | None = None  #: of the app's log
 
-    def failed(self, exc: BaseException) -> None:
-        """Its handler raised *exc*."""
-        self.error = f"{type(exc).__name__}: {exc}"
+    def failed(self, error: str) -> None:
+        """Its handler raised an *error*, in words."""
+        self.error = error
         if self.line is not None:
             self.line.error = self.error
 
