@@ -114,7 +114,7 @@ def test(args: list[str]) -> int:
     activate()
 
     pytest = [python, "-m", "pytest", *(args[1:] if args[:1] == ["--"] else args)]
-    sources = ["nbws", "tests", "dev.py"]
+    sources = ["nbws", "tests", "benchmarks", "dev.py"]
     checks = {
         "ruff check": [python, "-m", "ruff", "check", *sources],
         "ruff format": [python, "-m", "ruff", "format", "--check", *sources],

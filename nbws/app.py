@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
 from nbws.binding import RESERVED, Bound, Kind, compile_handler
@@ -30,20 +30,21 @@ from nbws.handlers import (
     HandlerTable,
     HttpHandler,
     Key,
-    Owner,
     Version,
     WsHandler,
     changes,
 )
 from nbws.html import fragment
-from nbws.identity import Identity, identity_of_new_app, is_importing, known_app, remember, this_notebook
+from nbws.identity import identity_of_new_app, is_importing, known_app, remember, runs_here, this_notebook
 from nbws.interrupts import held_back
 from nbws.limits import Limits
 from nbws.options import Options
 from nbws.reading import reads_of
 from nbws.recording import Replay
 from nbws.reporting import Reporter
+from nbws.runs import Identity, Run, development
 from nbws.security import Policy, derive_token, new_ticket
+from nbws.speaking import Said, Speaker
 from nbws.staging import Staged, check_swap_hook, hook_of, ws_definition
 from nbws.state import State
 from nbws.static_files import WEB_FILES, WebFiles
@@ -51,9 +52,11 @@ from nbws.tasks import TASK, TaskHandler, Tasks
 from nbws.urls import filled_path, path_parameters
 
 if TYPE_CHECKING:
-    from nbws.notebook.cells import CellRun
+    import asyncio
+
     from nbws.notebook.preview import Preview
     from nbws.server import Server
+    from nbws.testing import BlockingClient, Client, Visits
 
 __all__ = ["App"]
 
@@ -62,6 +65,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
 
 _RECORDED = 20  #: messages of a connection, in development
+_SAID_SHOWN = 30  #: texts of handlers, in the previews
 _GONE_KEPT = 8  #: connections that have gone, with what they said
 _REPLAY_SECONDS = 60.0
 MIGRATED_AT_ONCE = 8  #: connections that look for their swap hook in one turn of the loop; messages come between turns
@@ -78,13 +82,18 @@ class App:
     handlers, with the new options where they can apply.
 
     *title*, *hdrs*, *ftrs*, *htmlkw*, *bodykw*: the page around what handlers return. *exts*: htmx's extensions.
-    *secret_key* signs sessions; None derives it from the kernel, or makes one that ends with the process.
+    *secret_key* signs the ids of sessions; None derives it from the kernel, or makes one that ends with the process.
+    *session_cookie*, *same_site*, *https_only*: the cookie that holds one. A session that was not used for *max_age*
+    seconds is over; None is for ever, with a cookie that ends with the browser. *session_store*: where several workers
+    share sessions, see `SessionStore`; None keeps them in memory.
     *host*, *port*: where it listens; a *port* of None is derived from the kernel (5001 in a script), and the next
     one is taken where that is taken. *token*: the credential that clients need; None asks for one in a notebook
     alone, True makes one. *allowed_hosts*, *allowed_origins*: who may ask beside loopback. *limits*: see `Limits`.
     *auto_rollback*: a new version that fails so many times in a row gives way to the last one that worked; None leaves
     it. *record*: how many messages each connection keeps for `replay`; None keeps 20 in development and none
     otherwise, False none. *redact*: names of fields whose values are kept and shown nowhere.
+    *prints*: where in a notebook the output of handlers goes: "panel" shows it under the previews, and under the cell
+    that defined the handler where none is open; "cell" under that cell always.
     *before* holds functions, or `Beforeware`s, that run before HTTP handlers; *middleware* Starlette's; *debug*
     shows tracebacks of HTTP handlers to clients.
     """
@@ -98,7 +107,7 @@ class App:
         known = known_app(identity)
         if known is not None and _full_name(type(known)) == _full_name(cls):
             found: App = known
-            found.__class__ = cls  # a subclass that its cell has defined anew
+            found._become(cls)
             return found
         app = super().__new__(cls)
         app._identity = identity
@@ -125,9 +134,11 @@ class App:
         self._recorded_gone: deque[Connection] = deque(maxlen=_GONE_KEPT)
         self._number = next(_numbers)
         self._notebook = this_notebook()
+        self._runs = runs_here()
         self._asgi = AsgiApp(self)
         self._threads = Threads(lambda: self.limits.threads)
         self._server: Server | None = None
+        self._visits: Visits | None = None
         self._last_port: int | None = None
         self._random_key = secrets.token_hex(32)
         self._parents: dict[Key, Any] = {}
@@ -137,8 +148,11 @@ class App:
         self._befores: tuple[Any, list[tuple[Bound, tuple[str, ...]]]] = (None, [])
         self._starting: HandlerTable | None = None
         remember(self._identity, self)
-        if self._notebook is not None:
-            self._notebook.cells.listen(self)
+        if self._runs is not None:
+            self._runs.listen(self)
+            run = self._run()
+            if run is not None:
+                self._staged(run).note(run.owner(), chosen)
         self._ready = True
 
     # -- defining
@@ -308,8 +322,10 @@ class App:
         What this cell has defined so far is published then. Raises PortTakenError or ServerStartError; the app is
         then as it was.
         """
+        served_already = self.is_running
         self._start()
-        self._print_link()
+        if self.in_notebook or not served_already:  # else each save of a program under development would print it
+            self._print_link()
 
     def stop(self) -> None:
         """Stop serving: connections are closed with 1012, after which clients come back. Returns within 6 s."""
@@ -394,12 +410,33 @@ class App:
             self._publish_modules()
         await self._asgi(scope, receive, send)
 
+    @overload
+    def client(self, sync: Literal[False] = False) -> Client: ...
+    @overload
+    def client(self, sync: Literal[True]) -> BlockingClient: ...
+    def client(self, sync: bool = False) -> Client | BlockingClient:
+        """A client with no port and no browser, with cookies of its own: `async with app.client().ws("/chat") as c:`.
+
+        Each client is another browser. With *sync* its methods block, and are not awaited. What this cell has defined
+        so far is published.
+        """
+        from nbws.testing import BlockingClient, Client
+
+        self._publish_if_staged()
+        client = Client(self, {self.policy(0).cookie: self.token} if self.token is not None else {})
+        return BlockingClient(client, self) if sync else client
+
     # -- looking and sending
 
     @property
     def errors(self) -> deque[HandlerError]:
         """The last 200 errors of handlers, and messages that reached none; the newest last."""
         return self._reporter.errors
+
+    @property
+    def said(self) -> tuple[Said, ...]:
+        """The last 500 things that handlers printed, warned or displayed in a notebook; the newest last."""
+        return tuple(self._reporter.said)
 
     @property
     def endpoints(self) -> Endpoints:
@@ -445,6 +482,20 @@ class App:
             offer_all(receivers, html)
         return Sent()
 
+    @property
+    def visits(self) -> Visits:
+        """The clients of `client()` while nobody serves the app."""
+        if self._visits is None:
+            from nbws.testing import Visits
+
+            self._visits = Visits(self)
+        return self._visits
+
+    @property
+    def serving_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that handlers run on; None where the app is not served."""
+        return self._server.loop if self._server is not None and self._server.is_running else None
+
     # -- what the ASGI side asks
 
     @property
@@ -458,12 +509,15 @@ class App:
 
     @property
     def in_development(self) -> bool:
-        """Whether its author works on it: pages listen to the feed, and change in place when their code does."""
-        return self.in_notebook
+        """Whether its author works on it, in a Jupyter kernel or under `nbws dev`.
+
+        Pages listen to the feed then, and change in place when their code does.
+        """
+        return self.in_notebook or development() is not None
 
     @property
     def secret_key(self) -> str:
-        """What signs sessions."""
+        """What signs the ids of sessions."""
         if self.options.secret_key is not None:
             return self.options.secret_key
         key = self._notebook.session_key if self._notebook is not None else None
@@ -499,9 +553,13 @@ class App:
 
     def hook(self, key: Key, name: str) -> tuple[Bound | None, Version | None]:
         """The `conn` or `disconn` function of *key* as it is now, and its version: the last one where it is retired."""
-        if self._notebook is None:  # no cells, whose end would take up a function that was defined anew
-            definitions, _ = Staged().take(self.table, self._compile)
-            self._publish(definitions)
+        if self._runs is None:  # no run, whose end would take up a function that was defined anew
+            try:
+                with self._lock:  # else what another thread publishes meanwhile would be taken back
+                    definitions, _ = Staged().take(self.table, self._compile)
+                    self._publish(definitions)
+            except DefinitionError as exc:
+                self._reporter.warn(key, f"{exc}; what was, stays")
         entry = self.table.get(key)
         if entry is None:
             return None, None
@@ -547,6 +605,14 @@ class App:
             self._retries[error.key] = retry
         self._give_way(error)
         self.feed.changed()
+
+    def hear(self, whose: Speaker, stream: str, text: str) -> None:
+        """A handler printed *text*. Callable from any thread."""
+        self._reporter.hear(whose, stream, text)
+        self.feed.changed()
+        cell = self._parents.get(whose.key)  # None for a handler of a module, which has none
+        if self._notebook is not None and cell and (self.options.prints == "cell" or not self.feed.is_heard):
+            self._notebook.write_under(cell, text, "stderr" if stream == "stderr" else "stdout")
 
     def on_problem(self, connection: Connection, problem: str) -> None:
         """Warn the author, once, of something that the browser will not show."""
@@ -605,23 +671,30 @@ class App:
 
         return recorded[-1][1].wait_for(run_again(), _REPLAY_SECONDS)
 
-    # -- cells
+    # -- runs of cells, and of a program under development
 
-    def cell_begins(self, run: CellRun) -> None:
-        run.memory[id(self)] = Staged.at_begin(self.table)
-        if run.cell is not None and self._notebook is not None:
-            for key in self.table.owned_by(Owner("cell", run.cell)):
+    def run_begins(self, run: Run) -> None:
+        run.memory[self] = Staged.at_begin(self.table)
+        if self._notebook is not None:
+            for key in self._owned_by(run):
                 self._parents[key] = self._notebook.parent()
 
-    def cell_ends(self, run: CellRun, succeeded: bool) -> None:
-        with held_back(forgotten=True):  # the cell has ended, so there is nothing to interrupt
-            self._end_cell(run, succeeded)
+    def check_run(self, run: Run) -> None:
+        """Raises DefinitionError where what *run* has defined cannot be published."""
+        self._staged(run).check(self.table, self._compile)
 
-    def _end_cell(self, run: CellRun, succeeded: bool) -> None:
-        staged: Staged | None = run.memory.pop(id(self), None)
+    def run_ends(self, run: Run, succeeded: bool) -> None:
+        with held_back(forgotten=True):  # the cell has ended, so there is nothing to interrupt
+            self._end_run(run, succeeded)
+
+    def _end_run(self, run: Run, succeeded: bool) -> None:
+        staged: Staged | None = run.memory.pop(self, None)
         self.feed.changed()  # a helper that was defined anew is in no table
         self._publish_modules(run.modules_that_failed)
-        if not succeeded or staged is None:
+        if staged is None:
+            return
+        if not succeeded:
+            self.__class__ = staged.kind_before or self.__class__
             return
         try:
             definitions, options = staged.take(self.table, self._compile)
@@ -629,51 +702,59 @@ class App:
             # Only a hook that was defined anew can be refused so late, when the cell cannot fail any more.
             print(f"DefinitionError: {exc}\nNothing of this cell is live; what was, stays.", file=sys.stderr)
             return
-        gone: frozenset[Key] = frozenset()
-        if run.cell is not None:
-            gone = self.table.owned_by(Owner("cell", run.cell)) - staged.defined
+        gone = self._owned_by(run) - staged.defined
         # A route that is gone does not come back because its hook was defined anew.
         self._publish([each for each in definitions if each.key not in gone], gone, options)
 
-    def _run(self) -> CellRun | None:
-        """The cell run that the calling code belongs to, where what it defines is staged."""
-        return self._notebook.cells.current() if self._notebook is not None else None
+    def _run(self) -> Run | None:
+        """The run that the calling code belongs to, where what it defines is staged."""
+        return self._runs.current() if self._runs is not None else None
 
-    def _staged(self, run: CellRun) -> Staged:
-        staged: Staged = run.memory.setdefault(id(self), Staged())
+    def _staged(self, run: Run) -> Staged:
+        staged: Staged = run.memory.setdefault(self, Staged())
         return staged
+
+    def _become(self, kind: type[App]) -> None:
+        """Be of *kind*, a subclass that its cell has defined anew; a run that fails takes that back."""
+        run = self._run()
+        if run is not None:
+            staged = self._staged(run)
+            staged.kind_before = staged.kind_before or type(self)
+        self.__class__ = kind
+
+    def _owned_by(self, run: Run) -> frozenset[Key]:
+        return frozenset().union(*(self.table.owned_by(owner) for owner in run.owners))
 
     def _define(self, definition: Definition) -> None:
         run = self._run()
         if run is None:
             self._publish([definition])
             return
-        assert self._notebook is not None
-        self._parents[definition.key] = self._notebook.parent()
-        module = self._notebook.imported_by_caller()
-        if module is not None:
-            # Running the cell again does not run the module again, so what a module that was imported has defined
-            # does not wait for the cell to succeed; only for its own body.
-            self._imported.setdefault(module, []).append(replace(definition, owner=Owner("module", module)))
-            return
-        owner = Owner("cell", run.cell) if run.cell is not None else None
-        self._staged(run).add(replace(definition, owner=owner))
+        if self._notebook is not None:
+            self._parents[definition.key] = self._notebook.parent()
+        owner = run.owner()
+        definition = replace(definition, owner=owner)
+        if owner is not None and run.is_apart(owner):
+            self._imported.setdefault(owner.name, []).append(definition)
+        else:
+            self._staged(run).add(definition)
 
     def _next_key(self, method: str, name: str, code: Any) -> Key:
-        """The key of one more definition that has no path: the how-manieth of its name in a cell's run.
+        """The key of one more definition that has no path: the how-manieth of its name in its owner's run.
 
-        Outside a cell with an id, the next number that no other code of that name has.
+        Where it is part of no run, or nobody's, the next number that no other code of that name has.
         """
         run = self._run()
-        module = self._notebook.imported_by_caller() if self._notebook is not None else None
-        if run is not None and run.cell is not None and module is None:
-            place, taken = run.cell, self._staged(run).defined
+        owner = run.owner() if run is not None else None
+        if run is not None and owner is not None and not run.is_apart(owner):
+            place, taken = owner.name, self._staged(run).defined
         else:
             waiting = [definition for definitions in self._imported.values() for definition in definitions]
             if run is not None:
                 waiting += self._staged(run).definitions.values()
             known = [*waiting, *(entry.definition for _, entry in self.table)]
-            place, taken = module or "", {each.key for each in known if each.fingerprint != code}
+            place = owner.name if owner is not None else ""
+            taken = {each.key for each in known if each.fingerprint != code}
         return next(key for n in itertools.count(1) if (key := Key(method, f"{place}/{name}#{n}")) not in taken)
 
     def _stage_options(self, options: Options) -> None:
@@ -681,7 +762,7 @@ class App:
         if run is None:
             self._publish([], options=options)
         else:
-            self._staged(run).options = options
+            self._staged(run).set_options(options, run.owner())
 
     def _publish_modules(self, failed: Collection[str] = ()) -> None:
         """Publish what modules have defined whose bodies have ended, and forget it for those that *failed*."""
@@ -702,14 +783,23 @@ class App:
         """Publish over what is live, where there is anything to publish."""
         if not definitions and not retire and options is None:
             return
-        self._point_at(lambda table: table.publish(definitions, retire), options)
-        if options is not None and self.is_running and options.port not in (None, 0, self.port):
-            print(f"The app stays on port {self.port}; app.stop() and app.start() move it to {options.port}.")
-        if self.is_running and any(definition.key.method == "STARTUP" for definition in definitions):
-            print("The app has started already; app.stop() and app.start() run its new startup functions.")
+        port = self.options.port
+        changed = self._point_at(lambda table: table.publish(definitions, retire), options)
+        if not self.is_running:
+            return
+        remedy = "restart nbws dev" if development() is not None else "call app.stop() and app.start()"
+        if options is not None and options.port not in (None, 0, self.port, port):
+            print(f"The app stays on port {self.port}; {remedy} to move it to {options.port}.")
+        if any(change.key.method == "STARTUP" and change.is_new_version for change in changed):
+            print(f"The app has started already; {remedy} to run its new startup functions.")
 
-    def _point_at(self, next_table: Callable[[HandlerTable], HandlerTable], options: Options | None = None) -> None:
-        """Make the next table the one that is live, and tell all who wait for it. The one place where that changes."""
+    def _point_at(
+        self, next_table: Callable[[HandlerTable], HandlerTable], options: Options | None = None
+    ) -> list[Change]:
+        """Make the next table the one that is live, and tell all who wait for it. The one place where that changes.
+
+        Gives what has changed.
+        """
         with held_back(), self._lock:
             old = self.table
             self.table = new = next_table(old)
@@ -728,6 +818,7 @@ class App:
                     self._tell_of(change, by_key.get(change.key, []))
             self.tasks.look_again()
             self.feed.changed()
+        return changed
 
     def _tell_of(self, change: Change, connections: list[Connection]) -> None:
         if change.after is None:
@@ -773,6 +864,9 @@ class App:
         from nbws.server import Server, bind
 
         options = self._options_to_be()
+        present = development()
+        if present is not None:
+            options = replace(options, **present.address_of(self))
         port, exact = self._preferred_port(options)
         return Server(
             self,
@@ -780,8 +874,12 @@ class App:
             host=options.host,
             limits=options.limits,
             startup_error=lambda: self._asgi.startup_error,
-            on_stop=self.feed.close,
+            on_stop=self._begin_to_stop,
         )
+
+    def _begin_to_stop(self) -> None:
+        self.feed.close()
+        self._asgi.conversations.begin_to_stop()
 
     def _options_to_be(self) -> Options:
         run = self._run()
@@ -830,6 +928,10 @@ class App:
             "endpoints": versions,
             "errors": errors,
             "error_count": self._reporter.count,
+            "said": [
+                {"id": each.number, "who": str(each.speaker), "path": each.speaker.key.path, "text": each.text}
+                for each in list(self._reporter.said)[-_SAID_SHOWN:]
+            ],
             "notices": [{"id": notice.id, "text": notice.text} for notice in self._reporter.notices],
         }
 

@@ -19,7 +19,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketRoute
@@ -29,21 +28,27 @@ from starlette.websockets import WebSocket
 
 from nbws.binding import Bound, Call
 from nbws.connection import Connection, Membership
-from nbws.dispatch import Desk, HandlerError, Worker, run_handler
+from nbws.conversation import OVER_SECONDS, Conversation, Conversations
+from nbws.dispatch import Desk, HandlerError, run_handler
 from nbws.errors import MessageError
 from nbws.feed import Event, Feed
 from nbws.gate import Gate, refuse_websocket
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
+from nbws.html import ft
 from nbws.messages import NOTHING
 from nbws.messages import Message as Fields
 from nbws.options import Options
-from nbws.page import STATIC, notice
+from nbws.outbox import Outbox
+from nbws.page import STATIC, document, notice
 from nbws.pages import OpenPage, Pages, Served
 from nbws.reading import reach
 from nbws.responses import PageResponse, respond
+from nbws.resume import PARAMETER, Asked
 from nbws.security import Policy
+from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websocket, resume_session
+from nbws.speaking import Speaker, speaker
 from nbws.tasks import Tasks
-from nbws.urls import query_of
+from nbws.urls import query_of, without
 
 __all__ = ["INJECTED", "AsgiApp", "Beforeware", "Threads"]
 
@@ -52,6 +57,7 @@ INJECTED: dict[type, str] = {Connection: "ws", WebSocket: "ws", Request: "reques
 
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _FEED_PATH = "/_nbws/feed"
+_LOOK_SECONDS = 0.5  #: between two looks at each connection
 _RENDERED = "nbws.rendered"  #: in a scope: the list that takes the page, in place of a client
 
 
@@ -91,6 +97,8 @@ class AppDesk(Desk, Protocol):
     @property
     def options(self) -> Options: ...
     @property
+    def connections(self) -> Iterable[Connection]: ...
+    @property
     def secret_key(self) -> str: ...
     @property
     def in_notebook(self) -> bool: ...
@@ -114,6 +122,8 @@ class AsgiApp:
         self._stacked: tuple[Any, Any, ASGIApp] = (None, None, self._route)
         self._gate = Gate(self._pass, desk.policy, desk.in_notebook)
         self._pages = Pages()
+        self._cookies = SessionCookies(desk)
+        self.conversations = Conversations()
         self.startup_error: BaseException | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,19 +152,11 @@ class AsgiApp:
         return stack
 
     def _new_stack(self, options: Options, added: Iterable[Any], handlers: Mapping[Any, Callable[..., Any]]) -> ASGIApp:
-        session = Middleware(
-            SessionMiddleware,
-            secret_key=self._desk.secret_key,
-            session_cookie=options.session_cookie,
-            max_age=options.max_age,
-            same_site=options.same_site,
-            https_only=options.https_only,
-        )
+        session = Middleware(SessionMiddleware, self._cookies, leaves_no_trace=lambda scope: _RENDERED in scope)
         server_error = next((handlers[k] for k in (500, Exception) if k in handlers), None)
         by_kind = {k: _exception_handler(h) for k, h in handlers.items() if k not in (500, Exception)}
-        stack: ASGIApp = ExceptionMiddleware(
-            self._route, handlers={HTTPException: _http_error, **by_kind}, debug=options.debug
-        )
+        by_kind = {HTTPException: _http_error, 404: self._not_found, **by_kind}
+        stack: ASGIApp = ExceptionMiddleware(self._route, handlers=by_kind, debug=options.debug)
         own = [Middleware(cls, *args, **kwargs) for cls, args, kwargs in added]
         for middleware in reversed((session, *own, *options.middleware)):
             stack = middleware.cls(stack, *middleware.args, **middleware.kwargs)
@@ -185,7 +187,7 @@ class AsgiApp:
     def _endpoint(self, key: Key, entry: Entry) -> BaseRoute:
         target = entry.definition.target
         if key.method == WEBSOCKET:
-            return WebSocketRoute(key.path, _WsEndpoint(self._desk, key), name=target.message.name)
+            return WebSocketRoute(key.path, _WsEndpoint(self._desk, self.conversations, key), name=target.message.name)
         if key.method == "MOUNT":
             app, name = target
             return Mount(key.path, app=app, name=name)
@@ -247,6 +249,14 @@ class AsgiApp:
                 return endpoint.made_by() if isinstance(endpoint, _HttpEndpoint) else None
         return None
 
+    async def _not_found(self, request: Request, exc: Exception) -> Response:
+        """The answer where no route is. While its author works on it the page waits for one, and becomes it."""
+        says_itself = getattr(exc, "detail", "Not Found") != "Not Found"
+        if says_itself or not self._desk.in_development or "text/html" not in request.headers.get("accept", ""):
+            return _http_error(request, exc)
+        text = f"There is nothing at {request.url.path}. A route for it will show here at once."
+        return _live_notice("Not found", text, 404, self._pages, None)
+
     async def _render(self, scope: Scope) -> Served | None:
         """The page that a request of *scope* gives now, through the author's middleware and all."""
         rendered: list[Served] = []
@@ -307,6 +317,18 @@ class AsgiApp:
                 lifespan = contextlib.asynccontextmanager(lifespan)
             await stack.enter_async_context(lifespan(self._desk))
         self._desk.tasks.start()
+        watch = asyncio.create_task(self._look_at_connections(), name="nbws stalled clients")
+        stack.callback(watch.cancel)
+        self.conversations.begin()
+        stack.push_async_callback(lambda: self.conversations.stop(self._desk.limits.finish_seconds))
+
+    async def _look_at_connections(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now, stall_seconds = loop.time(), self._desk.limits.stall_seconds
+            for connection in self._desk.connections:
+                connection.look_at(now, stall_seconds)
 
 
 class _Placed:
@@ -319,47 +341,54 @@ class _Placed:
 
 
 class _WsEndpoint:
-    """Accepts a websocket of one key and reads it to its end."""
+    """Accepts a websocket of one key, which begins a conversation or goes on with one."""
 
-    def __init__(self, desk: AppDesk, key: Key) -> None:
-        self._desk, self._key = desk, key
+    def __init__(self, desk: AppDesk, conversations: Conversations, key: Key) -> None:
+        self._desk, self._conversations, self._key = desk, conversations, key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        desk = self._desk
         await receive()  # websocket.connect
+        query = query_of(scope)
+        asked = Asked.of(query)
+        if asked is not None:
+            del query[PARAMETER]
+            scope = {**scope, "query_string": without(scope["query_string"], PARAMETER)}
+        known = self._conversations.get(asked.key) if asked is not None else None
+        if asked is not None and known is not None and _is_same_address(known.connection.scope, scope):
+            resume_session(scope, known.connection.scope)
+            if await known.go_on(receive, send, scope, asked.received):
+                return
+            await known.over(OVER_SECONDS)  # so that `disconn` does not take away what `conn` has put there
+        await self._begin(scope, query, receive, send, asked)
+
+    async def _begin(
+        self, scope: Scope, query: Mapping[str, list[str]], receive: Receive, send: Send, asked: Asked | None
+    ) -> None:
+        desk, limits = self._desk, self._desk.limits
         connection = Connection(
             self._key,
             scope["app"],
             HTTPConnection(scope),
             desk.membership,
-            outbox_bytes=desk.limits.outbox_bytes,
+            outbox=Outbox(limits.outbox_bytes, limits.overflow),
             on_problem=desk.on_problem,
         )
         if not desk.admit(connection):
-            await refuse_websocket(503, _TOO_MANY, scope, send, retry_after="10")
-            return
+            await self._conversations.make_room()
+            if not desk.admit(connection):
+                await refuse_websocket(503, _TOO_MANY, scope, send, retry_after="10")
+                return
         try:
             await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-            await self._serve(connection, query_of(scope), receive, send)
-        finally:
+        except BaseException:
             desk.forget(connection)
+            raise
+        conversation = Conversation(desk, self._conversations, connection, query, resumable=asked is not None)
+        await conversation.serve(receive, send, scope, resync=asked is not None and asked.key is not None)
 
-    async def _serve(
-        self, connection: Connection, query: Mapping[str, list[str]], receive: Receive, send: Send
-    ) -> None:
-        worker = Worker(self._desk, connection, query)
-        work = asyncio.create_task(worker.run(), name=f"nbws {connection.id}")
-        write = asyncio.create_task(connection.write(send), name=f"nbws {connection.id} outbox")
-        try:
-            while (event := await receive())["type"] == "websocket.receive":
-                text = event.get("text")
-                await worker.put(text if text is not None else event["bytes"])
-        finally:
-            try:
-                await worker.finish(work)
-            finally:
-                worker.stop(work)
-                write.cancel()
+
+def _is_same_address(one: Scope, other: Scope) -> bool:
+    return all(one.get(part) == other.get(part) for part in ("root_path", "path"))
 
 
 class _HttpEndpoint:
@@ -372,6 +401,7 @@ class _HttpEndpoint:
         version = self._entry.current
         version.messages += 0 if _RENDERED in scope else 1
         version.running += 1
+        speaker.set(Speaker(self._desk, self._key, self._bound.name, version.number))
         try:
             await self._serve(Request(scope, receive, send), scope, receive, send)
         finally:
@@ -394,7 +424,9 @@ class _HttpEndpoint:
             error, failed = self._report(exc, request), True
             if self._is_handled(exc):
                 raise
-            response = _error_page(400 if isinstance(exc, MessageError) else 500, error.incident)
+            response = self._error_page(exc, error.incident, request)
+        if isinstance(response, PageResponse) and b"ws-connect" in response.body:
+            opens_websocket(scope)
         page = response.document if isinstance(response, PageResponse) else None
         if page is not None and page.digest is not None:
             # Looked at now, and not before: a page may count its visitors.
@@ -406,7 +438,7 @@ class _HttpEndpoint:
         try:
             await response(scope, receive, send)
             if not failed:
-                self._entry.current.has_worked()
+                self._entry.current.worked += 1
         except ClientDisconnect:
             raise
         except Exception as exc:  # a stream or a background task; what was sent cannot be taken back
@@ -442,6 +474,15 @@ class _HttpEndpoint:
             if result:
                 return respond(result, request)
         return respond(await run_handler(self._bound, call, self._desk.in_thread), request)
+
+    def _error_page(self, exc: BaseException, incident: str, request: Request) -> Response:
+        if isinstance(exc, MessageError):
+            status, title, text = 400, "Bad request", f"The app could not read this request. Incident {incident}."
+        else:
+            status, title, text = 500, "Something went wrong", f"The app's author can look up incident {incident}."
+        if not self._desk.in_development or request.method != "GET" or _RENDERED in request.scope:
+            return HTMLResponse(notice(title, text), status)
+        return _live_notice(title, text, status, self._pages, self.made_by())
 
     def _is_handled(self, exc: BaseException) -> bool:
         """Whether the author has a handler of their own for *exc*."""
@@ -480,10 +521,12 @@ def _exception_handlers(desk: AppDesk) -> dict[Any, Callable[..., Any]]:
     return {**desk.options.exception_handlers, **dict(added)}
 
 
-def _error_page(status: int, incident: str) -> Response:
-    if status == 400:
-        return HTMLResponse(notice("Bad request", f"The app could not read this request. Incident {incident}."), 400)
-    return HTMLResponse(notice("Something went wrong", f"The app's author can look up incident {incident}."), 500)
+def _live_notice(title: str, text: str, status: int, pages: Pages, made_by: Hashable) -> Response:
+    """A page that says one thing, and changes in place when there is another one in its stead."""
+    page = document([ft("main", ft("h1", title), ft("p", text), cls="container")], title=title, in_development=True)
+    assert page.digest is not None
+    pages.remember(Served(page.digest, str(page), made_by))
+    return HTMLResponse(page, status)
 
 
 _TOO_MANY = "This app has as many connections as it may; come back later, or raise App(limits=Limits(connections=...))."

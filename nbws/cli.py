@@ -38,6 +38,36 @@ def run(target: str, host: str | None, port: int | None) -> None:
         raise click.ClickException(str(exc)) from exc
 
 
+@main.command()
+@click.argument("target")
+@click.option("--host", default=None, help="The address to listen on; 127.0.0.1 unless the app says otherwise.")
+@click.option("--port", type=click.IntRange(1, 65535), default=None, help="5001 unless the app says otherwise.")
+def dev(target: str, host: str | None, port: int | None) -> None:
+    """Serve TARGET, and swap each save of it in under the open connections.
+
+    TARGET is a script (chat.py), a notebook (chat.ipynb) or module:app.
+
+    \b
+    On each save
+      - connections stay open, and the next message goes to the new code;
+      - `users = {}` and the like keep their values where their text and what they
+        are made of is unchanged; everything else of the file is run again;
+      - a route that the file has no more retires; its connections wait 30 s for it;
+      - a file that does not run changes nothing: what was live goes on.
+
+    Modules that a script imports are watched too, as far as they are the program's own.
+    Of a notebook, the cells that were changed are run again, in order. `serve()` and what
+    is under `if __name__ == "__main__"` do nothing in a script here. Pages change in place
+    and show errors of handlers, so this is not for the public.
+    """
+    from nbws.dev import develop
+
+    try:
+        develop(target, host, port)
+    except NbwsError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("notebook", type=click.Path(path_type=Path), required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

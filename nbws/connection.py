@@ -20,16 +20,18 @@ from typing import Any, Protocol, TypeVar, cast
 from nbws.errors import NbwsError
 from nbws.handlers import Key, Version
 from nbws.html import fragment
+from nbws.outbox import FRAME_BYTES, Outbox
 from nbws.recording import Recorded, watching
+from nbws.resume import SentLog
 from nbws.rooms import Rooms
 from nbws.state import State
 
-__all__ = ["ABORT", "CloseCode", "Connection", "Membership", "Sent", "current_connection"]
+__all__ = ["SOCKET", "CloseCode", "Connection", "Membership", "Sent", "Socket", "current_connection"]
 
 T = TypeVar("T")
 
-ABORT = "nbws.abort"
-"""The ASGI extension that ends the transport at once. A peer that never reads keeps every other way waiting."""
+SOCKET = "nbws.socket"
+"""The ASGI extension that gives a websocket's `Socket`. Without it a peer that never reads holds up each close."""
 
 _OVERFLOW_SECONDS = 1.0  #: how long a client that read too slowly has to take its close frame
 _CLOSE_SECONDS = 10.0  #: how long any other has to take what is queued, and its close frame
@@ -47,6 +49,18 @@ class CloseCode:
     TOO_BIG = 1009
     RESTART = 1012
     TRY_LATER = 1013
+
+
+class Socket(Protocol):
+    """What ASGI does not tell of a socket. On the loop only."""
+
+    lost: asyncio.Event  #: set when it has ended, also where nothing is read from it
+
+    def abort(self) -> None:
+        """End it at once, with what it has not sent yet. Callable when it has ended, too."""
+
+    def unsent(self) -> int:
+        """How many bytes it was given that the peer's system has not taken, as far as it knows."""
 
 
 class Handshake(Protocol):
@@ -128,8 +142,8 @@ class Sent(Coroutine[Any, Any, None]):
 class Connection:
     """One client of a websocket endpoint, for as long as it lives; the same object in every handler.
 
-    `id` is unique, `state` is the author's own, `session` is that of the handshake. `send`, `close`, `join` and
-    `leave` may be called from any thread, and from a cell.
+    `id` is unique, `state` is the author's own, `session` is shared with all that its browser has open. `send`,
+    `close`, `join` and `leave` may be called from any thread, and from a cell.
     """
 
     def __init__(
@@ -139,7 +153,7 @@ class Connection:
         handshake: Handshake,
         membership: Membership,
         *,
-        outbox_bytes: int,
+        outbox: Outbox,
         on_problem: Callable[[Connection, str], None],
     ) -> None:
         self.id: str = secrets.token_hex(6)
@@ -152,11 +166,18 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
-        self._outbox: deque[tuple[str | bytes, int]] = deque()
-        self._outbox_limit = outbox_bytes
+        self._outbox = outbox
+        self.sent: SentLog | None = None  #: what a client that is able to resume may have missed
+        self.is_away = False  #: whether the client was cut off and may come back
+        self.on_closing: Callable[[], None] | None = None  #: told, on the loop, that the connection is to be closed
+        self._socket: Socket | None = None
+        self._away_since = 0  # how many frames had been sent when the client was cut off
+        self._answer: str | None = None  # to a client that asks whether anybody is there
+        self._is_writing = False  # and the server has not taken it yet
+        self._written = 0  # bytes handed to the socket
+        self._taken, self._taken_at = 0, 0.0  # how many of them it has passed on, and when that was more than before
         self._recorded: deque[Recorded] | None = None
         self.pinned: Version | None = None  #: the version that serves it; None is the live one
-        self._queued_bytes = 0
         self._close: tuple[int, str] | None = None
         self._gone = False
         self._is_shadow = False
@@ -166,7 +187,6 @@ class Connection:
         self._park_timer: asyncio.TimerHandle | None = None
         self.on_pin: Callable[[], None] | None = None  #: told, on the loop, that `pinned` is another one
         self.on_new_version: Callable[[], None] | None = None  #: told, on the loop, that another version may be live
-        self._abort_timer: asyncio.TimerHandle | None = None
 
     # -- what handlers use
 
@@ -205,9 +225,8 @@ class Connection:
         with self._lock:
             is_first, self._close = self._close is None, self._close or (code, reason)
         self._wake(self._filled)
-        self._wake(self._poked)
         if is_first:
-            self._abort_after(_CLOSE_SECONDS)
+            self._close_soon(_CLOSE_SECONDS)
         return Sent()
 
     def join(self, room: str) -> None:
@@ -239,7 +258,7 @@ class Connection:
 
     @property
     def session(self) -> Any:
-        """The session of the browser that opened the connection, as it was at the handshake."""
+        """The session of the browser that opened the connection: the one that its pages and other websockets have."""
         return self.scope.get("session", {})
 
     @property
@@ -273,7 +292,8 @@ class Connection:
 
     def __repr__(self) -> str:
         pinned = f", pinned to v{self.pinned.number}" if self.pinned is not None else ""
-        return f"<ws {self.id} on {self.key.path}{pinned}{'' if self.is_open else ', closed'}>"
+        state = ", closed" if not self.is_open else ", cut off" if self.is_away else ""
+        return f"<ws {self.id} on {self.key.path}{pinned}{state}>"
 
     # -- the outbox
 
@@ -287,27 +307,56 @@ class Connection:
             size, data = len(encoded), encoded.decode()
         else:
             size = len(data)
-        overflows = False
         with self._lock:
             if self._close is not None or self._gone:
                 return
-            if self._outbox and self._queued_bytes + size > self._outbox_limit:
-                overflows = True
-                self._outbox.clear()
-                self._queued_bytes = 0
-                self._close = (CloseCode.TRY_LATER, "the client reads too slowly")
-            else:
-                self._outbox.append((data, size))
-                self._queued_bytes += size
+            overflows = not self._outbox.put(data, size)
+            if overflows:
+                self._drop_all("the client reads too slowly")
         self._wake(self._filled)
         if overflows:
-            self._wake(self._drained)
-            self._wake(self._poked)
-            self._abort_after(_OVERFLOW_SECONDS)
+            self._close_soon(_OVERFLOW_SECONDS)
+
+    def _give_up(self, reason: str) -> None:
+        """Send nothing more of what waits, close with 1013, and do not wait for the peer to take that."""
+        with self._lock:
+            self._drop_all(reason)
+        self._wake(self._filled)
+        self._close_soon(0)
+
+    def _drop_all(self, reason: str) -> None:
+        self._close = self._close or (CloseCode.TRY_LATER, reason)
+        self._outbox.clear()
+
+    def _close_soon(self, seconds: float) -> None:
+        """Let all who wait for the connection know that it ends, within *seconds*."""
+        self._wake(self._drained)
+        self._wake(self._poked)
+        if self.on_closing is not None:
+            self._on_loop(self.on_closing)
+        self._abort_after(seconds)
+
+    def look_at(self, now: float, stall_seconds: float) -> None:
+        """Close where the peer has taken nothing for *stall_seconds*, and forget what nobody asks for any more.
+
+        To be called every so often, with the loop's time. On the connection's loop only.
+        """
+        if self.sent is not None:
+            self.sent.expire(now)
+        if self._gone or self.is_away:
+            return
+        unsent = self._socket.unsent() if self._socket is not None else 0
+        taken = self._written - unsent
+        if taken > self._taken or not (self._is_writing or unsent):
+            self._taken, self._taken_at = taken, now
+        elif now - self._taken_at >= stall_seconds:
+            self._give_up("the client does not read")
 
     @property
     def is_above_high_water(self) -> bool:
-        return self._queued_bytes > self._outbox_limit // 4
+        if self._outbox.waiting_bytes > self._outbox.limit // 4:
+            return True
+        return self.is_away and self.sent is not None and self.sent.is_filling_up(self._away_since)
 
     async def drained(self, seconds: float = 5.0) -> None:
         """Wait until the outbox is below its high-water mark, *seconds* at the most. On the connection's loop only."""
@@ -324,28 +373,88 @@ class Connection:
         if self.is_above_high_water and threading.get_ident() != self._thread:
             asyncio.run_coroutine_threadsafe(self.drained(), self._loop).result()
 
-    async def write(self, transmit: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-        """Hand the outbox to *transmit*, an ASGI send, until the connection is closed from here or its peer is gone."""
+    # -- its sockets: one after the other where its client is able to resume
+
+    async def write(
+        self,
+        transmit: Callable[[dict[str, Any]], Awaitable[None]],
+        socket: Socket | None = None,
+        first: Iterable[str | bytes] = (),
+    ) -> bool:
+        """Hand *first* and then the outbox to *transmit*, an ASGI send, until the connection is closed here.
+
+        False where the peer is gone before. *socket* is what is known of the socket beneath.
+        """
+        self._socket, self.is_away = socket, False
+        self._taken, self._taken_at = self._written, self._loop.time()
+        self._drained.set()
         try:
+            for data in first:
+                await self._hand_over(transmit, data, _size(data))
             while True:
                 await self._filled.wait()
                 self._filled.clear()
-                while self._outbox:
-                    data, size = self._outbox.popleft()
-                    kind = "text" if isinstance(data, str) else "bytes"
-                    await transmit({"type": "websocket.send", kind: data})
-                    with self._lock:
-                        self._queued_bytes = max(0, self._queued_bytes - size)
-                    if not self.is_above_high_water:
-                        self._drained.set()
+                if self._answer is not None:
+                    said, self._answer = self._answer, None
+                    await self._hand_over(transmit, said, len(said))
+                while (waiting := self._outbox.take()) is not None:
+                    data, size = waiting
+                    if self.sent is not None:  # before it is sent: what is cut off in between may have arrived
+                        self.sent.append(data, size, self._loop.time())
+                    try:
+                        await self._hand_over(transmit, data, size)
+                    finally:
+                        self._done(size)
                 if self._close is not None:
                     code, reason = self._close
                     await transmit({"type": "websocket.close", "code": code, "reason": reason})
-                    return
+                    return True
         except Exception:  # the peer is gone, in whatever way the server says so
-            self._gone = True
+            if self.sent is None:
+                self._gone = True
+            return False
         finally:
+            self._is_writing = False
+            self._filled.set()  # for who takes from the outbox next
             self._drained.set()
+
+    async def _hand_over(
+        self, transmit: Callable[[dict[str, Any]], Awaitable[None]], data: str | bytes, size: int
+    ) -> None:
+        self._is_writing = True
+        await transmit({"type": "websocket.send", "text" if isinstance(data, str) else "bytes": data})
+        self._is_writing = False
+        self._written += size if size > FRAME_BYTES else len(data)
+
+    def _done(self, size: int) -> None:
+        with self._lock:
+            self._outbox.done(size)
+        if not self.is_above_high_water:
+            self._drained.set()
+
+    async def keep(self) -> None:
+        """Keep what is sent for a client that was cut off, until it is cancelled: the client is back.
+
+        Where more is sent than can be kept the connection is closed, since nobody could tell the client what it missed.
+        """
+        log = self.sent
+        assert log is not None
+        self._socket, self.is_away, self._away_since = None, True, log.count
+        while True:
+            while (waiting := self._outbox.take()) is not None:
+                data, size = waiting
+                log.append(data, size, self._loop.time())
+                self._done(size)
+            if not log.has_all(self._away_since):
+                self._give_up("the client was away for too many messages")
+                return
+            await self._filled.wait()
+            self._filled.clear()
+
+    def reply(self, answer: str) -> None:
+        """Say *answer* before what waits, and count it as nothing that was sent. On the connection's loop only."""
+        self._answer = answer
+        self._filled.set()
 
     # -- what was said
 
@@ -362,13 +471,13 @@ class Connection:
         """
         membership = Membership()
         membership.rooms = self._membership.rooms
-        scope = {**self.scope, "session": copy.deepcopy(dict(self.session))}
+        scope = {**self.scope, "session": copy.deepcopy(self.session)}
         found = Connection(
             self.key,
             self.app,
             cast(Handshake, _ShadowHandshake(self._handshake, scope)),
             membership,
-            outbox_bytes=self._outbox_limit,
+            outbox=Outbox(self._outbox.limit),
             on_problem=lambda *_: None,
         )
         found.id, found.state, found._is_shadow = self.id, state, True
@@ -431,21 +540,24 @@ class Connection:
         self._gone = True
         if self._park_timer is not None:
             self._park_timer.cancel()
-        if self._abort_timer is not None:
-            self._abort_timer.cancel()
         self._poked.set()
         self._drained.set()
         self._membership.change(lambda rooms: rooms.leave_all(self))
 
+    def release(self) -> None:
+        """Hold on to nothing that was to be sent. On the connection's loop only."""
+        with self._lock:
+            self._outbox.clear()
+        if self.sent is not None:
+            self.sent.clear()
+        self._socket = None
+
     def _abort_after(self, seconds: float) -> None:
-        abort = self.scope.get("extensions", {}).get(ABORT)
-
         def start() -> None:
-            if not self._gone:
-                self._abort_timer = self._loop.call_later(seconds, abort)
+            if self._socket is not None:
+                self._loop.call_later(seconds, self._socket.abort)
 
-        if abort is not None:
-            self._on_loop(start)
+        self._on_loop(start)
 
     def _wake(self, event: asyncio.Event) -> None:
         if threading.get_ident() == self._thread:
@@ -489,6 +601,11 @@ def _tell_some(
         tell(connection)
     if len(told) == at_once:
         loop.call_soon(_tell_some, loop, waiting, tell, at_once)
+
+
+def _size(data: str | bytes) -> int:
+    """How many bytes *data* is on the wire."""
+    return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
 
 
 def offer_all(connections: Iterable[Connection], data: str) -> None:

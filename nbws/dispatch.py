@@ -15,7 +15,8 @@ import time
 import traceback
 import types
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
 from nbws.limits import Limits, Pace
 from nbws.messages import NOTHING, Message, parse, redact, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
+from nbws.speaking import Speaker, speaker
 from nbws.urls import query_of
 
 __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
@@ -97,6 +99,7 @@ class Worker:
         self._connection = connection
         self._query = query
         self._inbox: asyncio.Queue[Any] = asyncio.Queue(desk.limits.inbox_messages)
+        self._last: deque[str | bytes] = deque()  # frames after those of the inbox, and after which none comes
         self._skips_call = False
         self._ends = False
         self._is_stopped = False
@@ -121,6 +124,15 @@ class Worker:
         if limit is not None:
             await asyncio.sleep(self._pace.wait(limit, time.monotonic()))
         await self._inbox.put(frame)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `put` would wait for a handler."""
+        return self._inbox.full()
+
+    def put_last(self, frames: Iterable[str | bytes]) -> None:
+        """Give it the frames after which none comes, be there room or not."""
+        self._last.extend(frames)
 
     async def finish(self, task: asyncio.Task[None]) -> None:
         """No frame comes any more: wait until those that came are handled and `disconn` has run.
@@ -147,10 +159,11 @@ class Worker:
         current_connection.set(self._connection)
         try:
             await self._guarded(self._run_hook("conn"))
-            while not (self._ends and self._inbox.empty()):
-                frame = await self._guarded(self._inbox.get())
+            while not (self._ends and self._inbox.empty() and not self._last):
+                from_inbox = not (self._last and self._inbox.empty())
+                frame = await self._guarded(self._inbox.get()) if from_inbox else self._last.popleft()
                 if frame is _END:
-                    break
+                    continue
                 if frame is _LOOK:
                     await self._guarded(self._look_for_new_version())
                 elif frame is not None:
@@ -159,6 +172,8 @@ class Worker:
                     if self._in_a_row >= _IN_A_ROW:  # handlers that wait for nothing would leave nobody else a turn
                         self._in_a_row = 0
                         await self._guarded(asyncio.sleep(0))
+            while self._awaits_migration():  # `disconn` is the live version's, and so must the state be that it finds
+                await self._guarded(self._look_for_new_version())
         finally:
             self._connection.end()
             self._calls += 1
@@ -189,7 +204,7 @@ class Worker:
         token = watching.set(recorded.watch) if recorded is not None else None
         try:
             await self._run(frame, handler.message)
-            version.has_worked()
+            version.worked += 1
             self._unread = 0
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
@@ -204,6 +219,11 @@ class Worker:
             version.running -= 1
             if token is not None:
                 watching.reset(token)
+
+    def _speak_as(self, bound: Bound, version: Version) -> None:
+        """Let what is printed from now on, in the worker's task, be that of *bound*."""
+        connection = self._connection
+        speaker.set(Speaker(connection.app, connection.key, bound.name, version.number, connection.id))
 
     def _count_unread(self, exc: BaseException) -> None:
         """Close a connection on which nothing but what no handler can read has come for long."""
@@ -262,6 +282,7 @@ class Worker:
         if version is not self._seen:
             await self._guarded(self._migrate(version, handler))  # cut short, it does not take the message with it
         self._version, self._handler = version, handler
+        self._speak_as(handler.message, version)
         self._looked_up_in = weakref.ref(table)
         return True
 
@@ -290,6 +311,10 @@ class Worker:
         if self._ends or not self._connection.is_open:
             raise NbwsError("the connection of the message that failed has gone, so it cannot be run again")
         asyncio.run_coroutine_threadsafe(self._inbox.put(frame), self._loop)
+
+    def _awaits_migration(self) -> bool:
+        entry = self._desk.table.get_live(self._connection.key)
+        return entry is not None and self._chosen(entry)[0] is not self._seen
 
     async def _look_for_new_version(self) -> None:
         entry = self._desk.table.get_live(self._connection.key)
@@ -334,6 +359,7 @@ class Worker:
         if bound is None or version is None:
             return
         version.running += 1
+        self._speak_as(bound, version)
         try:
             await self._call(bound, NOTHING, hook=True)
         except BaseException as exc:
@@ -347,8 +373,15 @@ class Worker:
     async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
         connection = self._connection
         call = Call(connection, connection.app, connection.path_params, self._query, message)
-        result = await run_handler(bound, call, None if hook else self._desk.in_thread)
-        await self._deliver(result, None if hook else self._desk.in_thread)
+        in_thread = None if hook else self._desk.in_thread
+        shared = getattr(connection.session, "shared", None)  # among workers, by a store
+        if shared is None:
+            await self._deliver(await run_handler(bound, call, in_thread), in_thread)
+            return
+        async with shared:
+            result = await run_handler(bound, call, in_thread)
+            await shared.save()  # before the answer: who has it may ask another worker next
+            await self._deliver(result, in_thread)
 
     async def _deliver(self, result: Any, in_thread: InThread | None) -> None:
         connection = self._connection
@@ -410,6 +443,8 @@ async def replay(desk: Desk, connection: Connection, recorded: Recorded, entry: 
 
     async def rehearse() -> str | None:
         watching.set(watch)
+        bound = entry.definition.target.message
+        speaker.set(Speaker(connection.app, connection.key, f"{bound.name} (replay)", entry.version, connection.id))
         shadow = connection.shadow(copy.deepcopy(state))
         worker = Worker(desk, shadow, query_of(connection.scope))
         return await worker.rehearse(recorded.frame, entry.definition.target)

@@ -159,6 +159,7 @@ class _HttpDoor:
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
+        self._has_begun = True
         if self._comes_too_late:
             self._refuse(503, "This server has as many connections as it may. Come back later.")
         elif self._held:
@@ -177,7 +178,6 @@ class _HttpDoor:
             self._take(data)
 
     def _take(self, data: bytes) -> None:
-        self._has_begun = True
         super().data_received(data)  # type: ignore[misc]
         if self._is_at_a_request():
             self._expect_nothing()

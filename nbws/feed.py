@@ -40,6 +40,11 @@ class Feed:
         self._streams: list[_Stream] = []
         self._lock = threading.Lock()
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether any page listens."""
+        return any(not stream.ended for stream in tuple(self._streams))
+
     def changed(self) -> None:
         """Tell every stream that the state may be another one. Callable from any thread; never waits."""
         for stream in tuple(self._streams):

@@ -120,7 +120,7 @@ def _annotation(annotation: Any, seen: set[int]) -> Hashable:
 
 
 def _class(cls: type, seen: set[int]) -> Hashable:
-    return ("class", _class_name(cls), _annotations(cls, seen) if cls.__module__ == "__main__" else ())
+    return ("class", _class_name(cls), _annotations(cls, seen))
 
 
 def _class_name(cls: type) -> str:

@@ -172,7 +172,7 @@ class Version:
     errors: int = 0
     running: int = 0  #: calls that have begun and not ended
     worked: int = 0  #: calls that have ended without an error
-    failing: int = 0  #: calls in a row that raised, up to the last one
+    _failures: tuple[int, int] = (0, 0)  # how many came one after the other, and what `worked` was then
     _written: tuple[Written, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -201,16 +201,17 @@ class Version:
         owner = self.definition.owner
         return owner.name if owner is not None and owner.kind == "cell" else None
 
-    def has_worked(self) -> None:
-        """Count a call that ended without an error."""
-        self.worked += 1
-        self.failing = 0
+    @property
+    def failing(self) -> int:
+        """The calls in a row that raised, up to the last one."""
+        failures, worked = self._failures
+        return failures if worked == self.worked else 0
 
     def has_failed(self, *, is_clients: bool) -> None:
-        """Count one that did not; *is_clients* where that was no fault of the code."""
+        """Count a call that raised; *is_clients* where that was no fault of the code."""
         self.errors += 1
         if not is_clients:
-            self.failing += 1
+            self._failures = (self.failing + 1, self.worked)
 
     @property
     def code_of(self) -> int:

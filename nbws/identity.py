@@ -1,7 +1,8 @@
 """Which app does `App(...)` mean? Run again it is the same one, so its port, connections and handlers stay.
 
-An app is known by its name where it has one, else by its cell and the how-manieth it is in a run of that cell. With no
-cell id it is a new one each time. An app that a module makes is never one that a cell made.
+An app is known by its name where it has one, else by its cell and the how-manieth it is in a run of that cell; under
+`nbws dev` by the module and the name that it is assigned to. With neither it is a new one each time. An app that a
+module makes is never one that a cell made.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import weakref
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from nbws.runs import Identity, Runs, development
+
 if TYPE_CHECKING:
     from nbws.notebook.kernel import Notebook
 
-__all__ = ["Identity", "identity_of_new_app", "is_importing", "known_app", "remember", "this_notebook"]
-
-Identity = tuple[str, ...]
+__all__ = ["Identity", "identity_of_new_app", "is_importing", "known_app", "remember", "runs_here", "this_notebook"]
 
 _of_cells: dict[Identity, Any] = {}
 _of_modules: weakref.WeakValueDictionary[Identity, Any] = weakref.WeakValueDictionary()
@@ -32,20 +33,27 @@ def this_notebook() -> Notebook | None:
     return Notebook.here()
 
 
+def runs_here() -> Runs | None:
+    """Whose runs stage what code in this process defines; None in a script, where it is live at once."""
+    present = development()
+    if present is not None and present.runs is not None:
+        return present.runs
+    notebook = this_notebook()
+    return notebook.cells if notebook is not None else None
+
+
 def identity_of_new_app(name: str | None) -> Identity | None:
     """What the app that the calling code makes is known by; None where it is a new one each time.
 
-    Counts the unnamed apps of a cell's run, so it is called once for each.
+    Counts the unnamed apps of a run, so it is called once for each.
     """
+    if name is None:
+        runs = runs_here()
+        run = runs.current() if runs is not None else None
+        return run.next_app() if run is not None else None
     notebook = this_notebook()
     module = notebook.imported_by_caller() if notebook is not None else _calling_module()
-    if name is not None:
-        return ("name", name) if module is None else ("module", module, name)
-    run = notebook.cells.current() if notebook is not None else None
-    if run is None or run.cell is None or module is not None:
-        return None
-    run.apps_made += 1
-    return ("cell", run.cell, str(run.apps_made))
+    return ("name", name) if module is None else ("module", module, name)
 
 
 def known_app(identity: Identity | None) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from nbws.errors import DefinitionError
 from nbws.limits import Limits
 from nbws.page import EXTENSIONS
+from nbws.session_store import METHODS, SessionStore
 
 __all__ = ["Options"]
 
@@ -24,7 +25,7 @@ reload_interval max_part_size routes after
 _SEQUENCES = ("exts", "before", "middleware", "on_startup", "on_shutdown", "allowed_hosts", "allowed_origins", "redact")
 _OTHER_NAMES = {"sess_https_only": "https_only"}
 _NONE_IS_A_VALUE = frozenset(
-    ("port", "token", "secret_key", "max_age", "body_wrap", "lifespan", "auto_rollback", "record")
+    ("port", "token", "secret_key", "max_age", "session_store", "body_wrap", "lifespan", "auto_rollback", "record")
 )
 
 
@@ -44,6 +45,7 @@ class Options:
     max_age: int | None = 365 * 24 * 3600
     same_site: Literal["lax", "strict", "none"] = "lax"
     https_only: bool = False
+    session_store: SessionStore | None = None
     host: str = "127.0.0.1"
     port: int | None = None
     token: str | bool | None = field(default=None, repr=False)
@@ -60,6 +62,7 @@ class Options:
     debug: bool = False
     auto_rollback: int | None = None
     record: int | None = None
+    prints: Literal["panel", "cell"] = "panel"
     redact: Sequence[str] = ("password", "passwd", "secret", "token", "api_key", "csrf_token")
 
     @classmethod
@@ -92,8 +95,15 @@ class Options:
             raise DefinitionError(
                 f"record={self.record!r} is no number of messages; give one such as 20, False for none, or None"
             )
+        if self.prints not in ("panel", "cell"):
+            raise DefinitionError(f"prints={self.prints!r} is no place; there is 'panel' and 'cell'")
         if not isinstance(self.limits, Limits):
             raise DefinitionError(f"limits={self.limits!r} is no Limits; give Limits(connections=100), for example")
+        if self.session_store is not None and not all(hasattr(self.session_store, method) for method in METHODS):
+            raise DefinitionError(
+                f"session_store={self.session_store!r} is none; give an object with the methods {', '.join(METHODS)}, "
+                "as nbws.session_store.SessionStore says"
+            )
         if not isinstance(self.host, str):
             raise DefinitionError(f"host={self.host!r} is no address; give a text such as '127.0.0.1'")
         for middleware in self.middleware:

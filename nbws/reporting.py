@@ -13,6 +13,7 @@ from typing import Any
 
 from nbws.dispatch import HandlerError
 from nbws.handlers import Key
+from nbws.speaking import Said, Speaker
 
 __all__ = ["Listed", "Reporter"]
 
@@ -21,6 +22,8 @@ _KEPT = 200
 _LISTED = 3
 _WARNINGS_KEPT = 1000
 _NOTICES_KEPT = 3
+_SAID_KEPT = 500
+_SAID_CHARACTERS = 2000  #: of one text; more of it is not kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Reporter:
 
     def __init__(self, write: Callable[[Key, str, int], None]) -> None:
         self.errors: deque[HandlerError] = deque(maxlen=_KEPT)
+        self.said: deque[Said] = deque(maxlen=_SAID_KEPT)
         self.notices: deque[Notice] = deque(maxlen=_NOTICES_KEPT)
         self.listed: tuple[Listed, ...] = ()  #: the last three, the newest last
         self.count = 0  #: of all that were new so far
@@ -83,6 +87,16 @@ class Reporter:
         if self._shown[version] == TRACEBACKS_SHOWN:
             text += "(more of them are in app.errors, and not shown)\n"
         self._write(error.key, text, logging.ERROR)
+
+    def hear(self, whose: Speaker, stream: str, text: str) -> None:
+        """Keep what a handler printed. A print() writes its text and its end apart; they are one."""
+        last = self.said[-1] if self.said else None
+        if last is not None and last.speaker == whose and last.stream == stream and not last.text.endswith("\n"):
+            self.said.pop()
+            text = last.text + text
+        if len(text) > _SAID_CHARACTERS:
+            text = text[:_SAID_CHARACTERS] + "…\n"
+        self.said.append(Said(whose, stream, text))
 
     def notify(self, key: Key, text: str) -> None:
         """Tell the author *text*, once."""

@@ -12,12 +12,13 @@ import os
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 
-from nbws.connection import ABORT
+from nbws.connection import SOCKET
 from nbws.door import WebsocketDoor, http_door
 from nbws.errors import PortTakenError, ServerStartError
 from nbws.limits import Limits
@@ -25,6 +26,8 @@ from nbws.limits import Limits
 __all__ = ["Server", "bind"]
 
 START_SECONDS = 20.0  #: how long the app's own startup may take
+_LINGER_SECONDS = 10.0  #: how long a peer has to take what was sent, when nobody talks with it any more
+_UNSENT_BYTES = 64 * 1024  #: kept by the system for one socket, beside what is under way
 _NEXT_PORTS = 50  #: how many ports are tried where none was asked for
 
 
@@ -59,6 +62,10 @@ def _bound(host: str, port: int) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         elif sys.platform == "win32":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # Else Linux takes 4 MB for a peer that reads nothing (measured), and nobody notices for that long. What is
+            # under way is not counted, so this slows down no transfer. Those that are accepted inherit it.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         sock.bind((host, port))
         sock.listen(2048)
         sock.setblocking(False)
@@ -69,13 +76,47 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 class _Websocket(WebsocketDoor):
-    """Offers the ABORT extension: uvicorn's own ways to close wait until a peer has read what was sent."""
+    """A `Socket` too, and the extension that gives it.
+
+    Each of uvicorn's own ways to close waits until the peer has read what was sent, so a peer that never reads would
+    hold its socket for ever.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lost = asyncio.Event()
 
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if hasattr(self, "scope"):  # else the handshake was refused
             extensions: dict[str, Any] = self.scope["extensions"]
-            extensions[ABORT] = self.transport.abort
+            extensions[SOCKET] = self
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.lost.set()
+
+    def abort(self) -> None:
+        if not self.lost.is_set():
+            self.transport.abort()
+
+    def unsent(self) -> int:
+        return 0 if self.lost.is_set() else self.transport.get_write_buffer_size()
+
+    def keepalive_timeout(self) -> None:
+        if self.read_paused:
+            # The app takes no more messages for now, and with them the answer to the ping is left unread.
+            self.pong_timer = None
+            self.pending_ping_payload = None
+            self.schedule_ping()
+            return
+        super().keepalive_timeout()
+        self.abort()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        if self.unsent():
+            self.loop.call_later(_LINGER_SECONDS, self.abort)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -93,6 +134,19 @@ class _Uvicorn(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_stop()
         await super().shutdown(sockets)
+
+
+_serving: weakref.WeakSet[Server] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a forked child: hold no socket of a server, or its clients would wait for the child to end too."""
+    for server in tuple(_serving):
+        server.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Server:
@@ -120,6 +174,8 @@ class Server:
             h11_max_incomplete_event_size=limits.header_bytes,
             ws=_Websocket,
             ws_max_size=limits.message_bytes,
+            ws_ping_interval=limits.ping_seconds,
+            ws_ping_timeout=limits.ping_seconds,
             ws_per_message_deflate=False,  # it costs memory for each connection, and loopback has no use for it
             lifespan="on",
             log_config=None,
@@ -130,6 +186,8 @@ class Server:
         config.load()
         config.loaded_app = app  # where the root logger logs everything, uvicorn puts one around it that logs headers
         self._uvicorn = _Uvicorn(config, on_stop)
+        self.loop: asyncio.AbstractEventLoop | None = None  #: None before it serves, and in `block`
+        _serving.add(self)
         self._thread = threading.Thread(target=self._run, name=f"nbws-server-{self.port}", daemon=True)
 
     def start(self) -> None:
@@ -178,9 +236,24 @@ class Server:
         if threading.current_thread() is not self._thread:
             self._thread.join(self._limits.finish_seconds + 1)
 
+    def let_go(self) -> None:
+        """Put the null device in the place of each socket, for this process.
+
+        They are not closed: what their owners close later would be whatever has the number then.
+        """
+        sockets: list[Any] = [self._sock]
+        for protocol in tuple(self._uvicorn.server_state.connections):
+            transport: Any = getattr(protocol, "transport", None)
+            sockets.append(transport.get_extra_info("socket") if transport is not None else None)
+        null = os.open(os.devnull, os.O_RDWR)
+        for sock in sockets:
+            if sock is not None and sock.fileno() >= 0:
+                os.dup2(null, sock.fileno(), inheritable=False)
+        os.close(null)
+
     def _run(self) -> None:
         make_loop = self._uvicorn.config.get_loop_factory() or asyncio.new_event_loop
-        loop = make_loop()
+        loop = self.loop = make_loop()
         try:
             # Not asyncio.run, which nest_asyncio replaces in many a notebook.
             loop.run_until_complete(self._uvicorn.serve(sockets=[self._sock]))

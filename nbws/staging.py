@@ -1,4 +1,4 @@
-"""What a running cell has defined on an app, before it is known whether the cell succeeds.
+"""What a run (of a cell, of a program's modules) has defined on an app, before it is known whether it succeeds.
 
 Publishing at each decorator and dropping what a cell no longer defines would erase the first of two routes in one
 cell, and leave half a program live where a cell fails half-way.
@@ -15,22 +15,25 @@ from typing import Any
 from nbws.binding import Bound
 from nbws.errors import DefinitionError
 from nbws.fingerprint import fingerprint, source_of
-from nbws.handlers import WEBSOCKET, Definition, HandlerTable, Hook, Key, Place, WsHandler
+from nbws.handlers import WEBSOCKET, Definition, HandlerTable, Hook, Key, Owner, Place, WsHandler
 from nbws.options import Options
 from nbws.reading import reads_of
 
-__all__ = ["Staged", "check_swap_hook", "hook_of", "ws_definition"]
+__all__ = ["Act", "Staged", "check_swap_hook", "hook_of", "ws_definition"]
 
 Compile = Callable[[Key, Callable[..., Any]], Bound]
+Act = tuple["Owner | None", "Definition | Options"]
 
 
 @dataclass
 class Staged:
-    """The definitions and options of one cell's run on one app."""
+    """The definitions and options of one run on one app."""
 
     definitions: dict[Key, Definition] = field(default_factory=dict)  #: not published yet
     defined: set[Key] = field(default_factory=set)  #: published or not
     options: Options | None = None
+    acts: list[Act] = field(default_factory=list)  #: what was defined or set, in order, and whose code did it
+    kind_before: type | None = None  #: the class of the app, where the run has given it another one
     hooks_before: dict[tuple[Key, str], Any] = field(default_factory=dict)  #: what the hooks' names stood for
 
     @classmethod
@@ -44,6 +47,27 @@ class Staged:
     def add(self, definition: Definition) -> None:
         self.definitions[definition.key] = definition
         self.defined.add(definition.key)
+        self.note(definition.owner, definition)
+
+    def set_options(self, options: Options, owner: Owner | None = None) -> None:
+        self.options = options
+        self.note(owner, options)
+
+    def note(self, owner: Owner | None, what: Definition | Options) -> None:
+        """Remember what was done."""
+        self.acts.append((owner, what))
+
+    def do_again(self, act: Act) -> None:
+        """Do what an earlier run did by code that this one keeps."""
+        owner, what = act
+        if isinstance(what, Options):
+            self.set_options(what, owner)
+        else:
+            self.add(what)
+
+    def check(self, table: HandlerTable, compile_hook: Compile) -> None:
+        """Raises DefinitionError where `take` would."""
+        self._to_publish(table, compile_hook)
 
     def take(self, table: HandlerTable, compile_hook: Compile) -> tuple[list[Definition], Options | None]:
         """(what is to be published over *table* now, new options); it is staged no more.
@@ -51,13 +75,7 @@ class Staged:
         A `conn` or `disconn` function that the cell has defined anew, alone, is a definition too. Raises
         DefinitionError where such a function cannot work; nothing is taken then.
         """
-        live = {key: entry.definition for key, entry in table.live(WEBSOCKET)}
-        taken: list[Definition] = []
-        for key, definition in {**live, **self.definitions}.items():
-            before = {} if key in self.definitions else self.hooks_before
-            current = _with_hooks_of_now(definition, before, compile_hook)
-            if current is not definition or key in self.definitions:
-                taken.append(current)
+        taken = self._to_publish(table, compile_hook)
         for definition in taken:
             if isinstance(definition.target, WsHandler):
                 self._note_hooks(definition.key, definition.target)
@@ -67,6 +85,16 @@ class Staged:
     @property
     def is_empty(self) -> bool:
         return not self.definitions and self.options is None
+
+    def _to_publish(self, table: HandlerTable, compile_hook: Compile) -> list[Definition]:
+        live = {key: entry.definition for key, entry in table.live(WEBSOCKET)}
+        found: list[Definition] = []
+        for key, definition in {**live, **self.definitions}.items():
+            before = {} if key in self.definitions else self.hooks_before
+            current = _with_hooks_of_now(definition, before, compile_hook)
+            if current is not definition or key in self.definitions:
+                found.append(current)
+        return found
 
     def _note_hooks(self, key: Key, handler: WsHandler) -> None:
         for name, hook in handler.hooks.items():

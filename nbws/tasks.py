@@ -12,6 +12,7 @@ from nbws.binding import Bound, Call
 from nbws.dispatch import HandlerError
 from nbws.handlers import Entry, HandlerTable, Key, Version
 from nbws.messages import NOTHING
+from nbws.speaking import Speaker, speaker
 
 __all__ = ["TASK", "TaskHandler", "Tasks"]
 
@@ -97,12 +98,13 @@ class Tasks:
         version = entry.current
         version.messages += 1
         version.running += 1
+        speaker.set(Speaker(self._app, key, handler.bound.name, version.number))
         try:
             args, kwargs = handler.bound.bind(Call(None, self._app, {}, {}, NOTHING))
             result = handler.bound.fn(*args, **kwargs)
             while inspect.isawaitable(result):
                 result = await result
-            version.has_worked()
+            version.worked += 1
         except asyncio.CancelledError:
             raise
         except BaseException as exc:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import parse_qs, quote, unquote_plus, urlencode
 
 from starlette.routing import compile_path
 from starlette.types import Scope
 
 from nbws.errors import DefinitionError
 
-__all__ = ["filled_path", "path_parameters", "query_of"]
+__all__ = ["filled_path", "path_parameters", "query_of", "without"]
 
 _PARAMETER = re.compile(r"{([a-zA-Z_][a-zA-Z0-9_]*)(:[a-zA-Z_][a-zA-Z0-9_]*)?}")
 
@@ -41,3 +41,9 @@ def query_of(scope: Scope) -> dict[str, list[str]]:
     """The query parameters of a request or handshake, each with all its values."""
     text = scope.get("query_string", b"").decode("latin-1")
     return parse_qs(text, keep_blank_values=True) if text else {}
+
+
+def without(query_string: bytes, name: str) -> bytes:
+    """*query_string* without its parameters of *name*; the others stay as they were written."""
+    parts = query_string.split(b"&")
+    return b"&".join(part for part in parts if unquote_plus(part.partition(b"=")[0].decode("latin-1")) != name)

@@ -40,7 +40,10 @@ class Kernel:
     def __enter__(self) -> Kernel:
         self._manager = KernelManager(kernel_name="python3", transport="tcp")
         self._manager.kernel_spec.argv[0] = sys.executable  # type: ignore[union-attr]
-        self._manager.start_kernel(env={**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"})
+        self._manager.start_kernel(
+            env={**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
+            extra_arguments=["--log-level=ERROR"],  # else each says that TCP on loopback is not encrypted
+        )
         self._connect()
         return self
 

@@ -90,9 +90,11 @@ async def flooding(port: int, kind: str, connections: int = 1) -> AsyncIterator[
 @asynccontextmanager
 async def half_sent(port: int, count: int) -> AsyncIterator[list[raw.Raw]]:
     """*count* connections, each with half a handshake."""
-    clients = [raw.Raw(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(count)]
-    for client in clients:
-        await client.send(raw.handshake(port)[:-2])
+    clients = []
+    for _ in range(count):
+        clients.append(raw.Raw(*await asyncio.open_connection("127.0.0.1", port)))
+        # At once: one that has sent nothing when its time is over is told nothing.
+        await clients[-1].send(raw.handshake(port)[:-2])
     try:
         yield clients
     finally:

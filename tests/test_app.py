@@ -7,16 +7,19 @@ import functools
 import re
 import subprocess
 import sys
+import threading
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
 from clients import SECONDS, http, running, talk, websocket
+from machine_world import WatchedApp
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from nbws import App, DefinitionError, Limits, NbwsError, RenderError
 from nbws.common import A, Div, FastHTML, Form, P, PlainTextResponse
+from nbws.handlers import Key
 
 
 def test_importing_starts_nothing() -> None:
@@ -289,6 +292,49 @@ def test_the_app_and_its_state_reach_handlers_by_name_and_by_type() -> None:
         assert client.get("/").text == "Truehi"
 
 
+HOOKED = """
+def joined(ws): ws.send_text("joined")
+async def one(ws): ws.send_text("one")
+async def two(ws): ws.send_text("two")
+"""
+
+
+def test_a_hook_that_is_redefined_and_cannot_work_leaves_the_working_one_alone(caplog: Any) -> None:
+    app, names = App(port=0), {}
+    exec(HOOKED, names)
+    app.ws("/ws", conn=names["joined"])(names["one"])
+    exec("def joined(nonsense): ...", names)
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert await client.hear() == "joined"
+            assert await client.ask() == "one"
+
+    with running(app):
+        talk(visit())
+        talk(visit())
+    assert app.endpoints["/ws"].version == 1
+    (warning,) = caplog.records
+    assert "joined: nonsense has neither an annotation" in warning.message
+
+
+def test_taking_up_a_redefined_hook_takes_back_nothing_that_a_thread_publishes_meanwhile() -> None:
+    app, names = WatchedApp(port=0), {}
+    exec(HOOKED, names)
+    app.ws("/ws", conn=names["joined"])(names["one"])
+    exec(HOOKED.replace("joined(ws): ", "joined(ws): pass; "), names)
+    thread = threading.Thread(target=lambda: app.ws("/ws", conn=names["joined"])(names["two"]))
+
+    def act() -> None:
+        thread.start()
+        thread.join(0.2)  # for as long as it is kept waiting it has not published
+
+    app.after_next_look = act
+    app.hook(Key("WS", "/ws"), "conn")
+    thread.join()
+    assert app.endpoints["/ws"].history[-1].definition.target.message.name == "two"
+
+
 def test_a_helper_that_is_redefined_is_used_from_the_next_message_on() -> None:
     app = App(port=0)
     space: dict[str, Any] = {"app": app, "Div": Div}
@@ -391,3 +437,20 @@ def test_stress_of_swaps_loses_no_message() -> None:
         talk(visit())
     assert app.endpoints["/ws"].version > 1
     assert not app.errors
+
+
+def test_what_waits_for_a_new_start_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    app = App("test-app-said", port=0)
+
+    def begin(word: str = "a") -> None: ...
+
+    with running(app):
+        capsys.readouterr()
+        app.start()
+        assert capsys.readouterr().out == "", "the link was printed when it started"
+        for _ in range(2):
+            app.configure(port=5999)
+            App("test-app-said", port=5999)
+        assert capsys.readouterr().out.count("call app.stop() and app.start() to move it to 5999") == 1
+        app.on_event("startup")(begin)
+        assert "to run its new startup functions" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from lab import Browser, free_port
+from lab import Browser, Sockets, free_port
 from playwright.sync_api import expect
 
 from nbws.common import *
@@ -85,6 +85,122 @@ def test_a_login_is_known_to_the_websocket(browser: Browser) -> None:
         )
         assert "Hello Bob!" in answer
         page.close()
+
+
+def test_a_login_in_one_tab_is_seen_by_the_open_websocket_of_another_and_so_is_the_logout(browser: Browser) -> None:
+    app = App(port=0)
+
+    def hello(session):
+        return P("Hello ", session.get("user", "stranger"), ", ", session.get("count", 0), id="hello")
+
+    @app.get("/account")
+    def account(session):
+        login = Form(Input(name="user"), Button("Log in"), action="/login", method="post")
+        return hello(session), login, Form(Button("Log out"), action="/logout", method="post")
+
+    @app.post("/login")
+    def login(user: str, session):
+        session.renew()
+        session["user"] = user
+        return Redirect("/account")
+
+    @app.post("/logout")
+    def logout(session):
+        session.clear()
+        return Redirect("/account")
+
+    @app.get("/")
+    def index(session):
+        return Div(hello(session), Form(Button("Count"), ws_send=True), hx_ext="ws", ws_connect="/ws")
+
+    def count(session):
+        session["count"] = session.get("count", 0) + 1
+        return hello(session)
+
+    app.ws("/ws")(count)
+    with served(app) as url:
+        tab = browser.new_page()
+        sockets = Sockets(tab)
+        tab.goto(url)
+        tab.click("button")
+        expect(tab.locator("#hello")).to_have_text("Hello stranger, 1")
+        other = tab.context.new_page()
+        other.goto(url + "/account")
+        expect(other.locator("#hello")).to_have_text("Hello stranger, 1")
+        other.fill("[name=user]", "Ann")
+        other.press("[name=user]", "Enter")
+        expect(other.locator("#hello")).to_have_text("Hello Ann, 1")
+        tab.click("button")
+        expect(tab.locator("#hello")).to_have_text("Hello Ann, 2")
+
+        @app.ws("/ws")
+        def count_by_tens(session):
+            session["count"] += 10
+            return hello(session)
+
+        tab.click("button")
+        expect(tab.locator("#hello")).to_have_text("Hello Ann, 12")
+        other.click("text=Log out")
+        expect(other.locator("#hello")).to_have_text("Hello stranger, 0")
+        app.ws("/ws")(count)
+        tab.click("button")
+        expect(tab.locator("#hello")).to_have_text("Hello stranger, 1")
+        assert (sockets.opened, sockets.closed) == (1, 0)
+        tab.context.close()
+
+
+OPEN_WEBSOCKET = """path => new Promise(done => {
+    const socket = new WebSocket(location.origin.replace("http", "ws") + path);
+    socket.onopen = () => socket.send(JSON.stringify({colour: "red"}));
+    socket.onmessage = event => done(event.data);
+})"""
+
+
+def test_a_session_that_a_websocket_begins_is_that_of_its_browser(browser: Browser) -> None:
+    app = App(port=0)
+    app.get("/plain")(lambda: PlainTextResponse("no script of ours"))
+    app.get("/see")(lambda session: JSONResponse(dict(session)))
+
+    @app.ws("/ws")
+    async def choose(colour: str, session):
+        session["colour"] = colour
+        return P(id="done")
+
+    with served(app) as url:
+        page = browser.new_page()
+        page.goto(url + "/plain")
+        assert page.context.cookies() == []
+        page.evaluate(OPEN_WEBSOCKET, "/ws")
+        page.goto(url + "/see")
+        expect(page.locator("body")).to_have_text('{"colour":"red"}')
+        page.context.close()
+
+
+def test_two_websockets_that_a_first_visit_opens_at_once_have_one_session(browser: Browser) -> None:
+    app = App(port=0)
+
+    @app.get("/")
+    def index():
+        def box(name):
+            form = Form(Input(type="hidden", name="box", value=name), Button(name), ws_send=True)
+            return Div(P(id=name), form, hx_ext="ws", ws_connect=f"/{name}")
+
+        return box("one"), box("two")
+
+    def add(box: str, session):
+        session.setdefault("boxes", []).append(box)
+        return P(" ".join(session["boxes"]), id=box)
+
+    app.ws("/one")(add)
+    app.ws("/two")(add)
+    with served(app) as url:
+        page = browser.new_page()
+        page.goto(url)
+        page.click("button:text-is('one')")
+        expect(page.locator("#one")).to_have_text("one")
+        page.click("button:text-is('two')")
+        expect(page.locator("#two")).to_have_text("one two")
+        page.context.close()
 
 
 def test_htmx_4_sends_and_swaps_too(browser: Browser) -> None:

@@ -16,6 +16,7 @@ from nbws import App, Limits
 from nbws.common import Div, Li
 from nbws.connection import Connection, Membership, tell_all
 from nbws.handlers import Key
+from nbws.outbox import Outbox
 
 
 def test_a_send_from_an_async_handler_arrives_awaited_or_dropped() -> None:
@@ -739,7 +740,7 @@ def test_what_is_told_a_few_at_a_time_lets_the_loop_do_other_things_between() ->
         handshake: Any = None
         ignore: Any = None
         connections = [
-            Connection(Key("WS", "/ws"), None, handshake, Membership(), outbox_bytes=1, on_problem=ignore)
+            Connection(Key("WS", "/ws"), None, handshake, Membership(), outbox=Outbox(1), on_problem=ignore)
             for _ in range(5)
         ]
         tell_all(connections, lambda connection: done.append("told"), at_once=2)

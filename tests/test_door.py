@@ -24,6 +24,8 @@ import nbws.door
 from nbws import App, Limits
 from nbws.common import Div
 
+WAIT = 1.0  #: seconds that an echo may take, on a machine that other tests have too; alone it takes under 0.25
+
 
 @pytest.fixture(params=["httptools", "h11"])
 def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -93,7 +95,7 @@ def test_half_sent_handshakes_are_given_up_and_say_so_and_nobody_waits_for_them(
             await probe.go_on(lambda: not answers.done())
             assert {answer.split()[1] for answer in await answers} == {"408"}
             assert "No whole request came within 1 s" in (await answers)[0]
-            assert probe.percentile(0.9) < soak_door.ECHO_SECONDS
+            assert probe.percentile(0.9) < WAIT
 
     with running(app):
         talk(visit())
@@ -123,7 +125,7 @@ def test_sending_a_byte_now_and_then_gives_no_more_time(parser: str) -> None:
             begun = time.monotonic()
             dripping = asyncio.create_task(drip(client))
             assert "408" in await client.rest()
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 5  # all of it would take 8 s
             dripping.cancel()
 
     with running(app):
@@ -141,11 +143,11 @@ def test_who_has_asked_may_ask_again_later_but_not_by_halves(parser: str) -> Non
             for _ in range(2):
                 await client.send(GET.format("/"))
                 assert await client.answer() == (200, "page")
-                await asyncio.sleep(0.6)  # uvicorn's own limit is 5 s
+                await asyncio.sleep(0.6)
             await client.send(GET.format("/")[:20])
             begun = time.monotonic()
             assert await client.rest() == ""
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 4  # uvicorn's own limit is 5 s
 
     with running(app):
         talk(visit())
@@ -333,20 +335,28 @@ def test_a_connection_is_read_no_faster_than_it_may_be_and_loses_nothing() -> No
 # -- frames
 
 
-@pytest.mark.parametrize("kind", [*raw.FLOODS, "crowd"])
-def test_nobody_waits_for_who_floods_the_server(kind: str, tmp_path: Path) -> None:
-    """A quick look; soak_door.py looks longer."""
+@pytest.fixture(scope="module")
+def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[soak_door.Server, Path]]:
+    """A server in a process of its own, and where what it logs goes."""
+    log = tmp_path_factory.mktemp("flooded") / "log"
+    with soak_door.server(log) as running:
+        yield running, log
 
-    async def visit(running: soak_door.Server) -> None:
+
+@pytest.mark.parametrize("kind", [*raw.FLOODS, "crowd"])
+def test_nobody_waits_for_who_floods_the_server(kind: str, flooded: tuple[soak_door.Server, Path]) -> None:
+    """A quick look; soak_door.py looks longer."""
+    running, log = flooded
+
+    async def visit() -> None:
         async with soak_door.probing(running.url) as probe, soak_door.flooding(running.port, kind, 20):
             end = time.monotonic() + 1
-            await probe.go_on(lambda: time.monotonic() < end)
+            await probe.go_on(lambda: time.monotonic() < end or len(probe.took) < 10)
         # The tenth is the machine's, which has other things to do.
-        assert probe.percentile(0.9) < soak_door.ECHO_SECONDS
+        assert probe.percentile(0.9) < WAIT
 
-    with soak_door.server(tmp_path / "log") as running:
-        talk(visit(running))
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    talk(visit())
+    assert "Traceback" not in log.read_text()
 
 
 def test_frames_that_come_in_one_piece_are_all_handled_in_order() -> None:

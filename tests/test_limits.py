@@ -9,7 +9,7 @@ import pytest
 
 from nbws.limits import Limits, Pace
 
-NAMES = [field.name for field in dataclasses.fields(Limits)]
+NAMES = [field.name for field in dataclasses.fields(Limits) if field.name != "overflow"]
 MAY_BE_OFF = ["connections_per_client", "messages_per_second"]
 
 
@@ -41,6 +41,12 @@ def test_one_limit_can_be_set_alone(name: str) -> None:
     limits = Limits(**{name: 7})  # type: ignore[arg-type]
     assert getattr(limits, name) == 7
     assert dataclasses.replace(limits, **{name: getattr(Limits(), name)}) == Limits()
+
+
+@pytest.mark.parametrize("value", ["drop", "", None, 7])
+def test_an_overflow_policy_is_one_of_three(value: Any) -> None:
+    with pytest.raises(ValueError, match=f"overflow is {value!r}; there is close, drop_oldest, conflate"):
+        Limits(overflow=value)
 
 
 def test_limits_cannot_be_changed_in_place() -> None:

@@ -412,3 +412,51 @@ def test_a_form_that_moves_into_a_new_frame_keeps_what_was_typed(opened: Open) -
     shown.page.keyboard.type("age\n")
     expect(shown.page.locator("#lines li")).to_have_text("half a message")
     shown.check_unbroken()
+
+
+def test_a_page_that_is_not_there_yet_appears_when_its_route_is_defined(opened: Open) -> None:
+    shown = opened(chat("One"))
+    shown.page.goto(shown.app.url + "/later")
+    expect(shown.page.locator("h1")).to_have_text("Not found")
+    shown.app.get("/later")(chat("Here it is"))
+    expect(shown.page.locator("h1")).to_have_text("Here it is")
+    say(shown.page, "and it works")
+    expect(shown.page.locator("#lines li")).to_have_text("and it works")
+
+
+def test_an_error_lies_over_a_tab_until_it_is_dismissed_and_a_mended_page_comes_by_itself(opened: Open) -> None:
+    def broken() -> Any:
+        raise RuntimeError("<not> today")
+
+    shown = opened(broken)
+    expect(shown.page.locator("h1")).to_have_text("Something went wrong")
+    errors = shown.page.locator("nbws-errors")
+    expect(errors).to_contain_text("RuntimeError: <not> today")
+    errors.locator("summary").click()
+    expect(errors).to_contain_text("raise RuntimeError")
+    shown.app.get("/")(chat("Mended"))
+    expect(shown.page.locator("h1")).to_have_text("Mended")
+    expect(errors).to_be_visible()
+    errors.locator("button").click()
+    expect(errors).to_have_count(0)
+    say(shown.page, "on it goes")
+    expect(shown.page.locator("#lines li")).to_have_text("on it goes")
+
+
+def test_a_server_that_began_anew_has_the_page_as_it_is_now_and_what_was_typed_stays(opened: Open) -> None:
+    shown = opened(chat("One"))
+    say(shown.page, "a line")
+    expect(shown.page.locator("#lines li")).to_have_text("a line")
+    shown.page.fill("#text", "half a mess")
+    shown.page.evaluate("window.resyncs = 0; document.addEventListener('nbws:resync', () => resyncs++)")
+    port = shown.app.port
+    shown.app.stop()
+    shown.app.get("/")(chat("Two"))
+    shown.app.start()
+    assert shown.app.port == port
+    expect(shown.page.locator("h1")).to_have_text("Two")
+    expect(shown.page.locator("#lines li")).to_have_count(0)
+    expect(shown.page.locator("#text")).to_have_value("half a mess")
+    assert shown.page.evaluate("[here, resyncs]") == ["same", 1]
+    shown.page.press("#text", "Enter")
+    expect(shown.page.locator("#lines li")).to_have_text("half a mess")

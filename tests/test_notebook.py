@@ -422,6 +422,7 @@ def test_an_unnamed_app_is_known_by_its_cell_and_place(kernel: Kernel) -> None:
 
 def test_run_again_the_app_keeps_its_port_and_its_handlers(author: Author) -> None:
     author.run("ws", echo("one "))
+    assert author.ask("app.in_development") is True
     url = author.url
     author.run("app", f"app = App({author.name!r})\napp.start()")
     assert (author.url, author.versions()) == (url, {"/ws": 1})
@@ -460,6 +461,68 @@ def test_an_error_of_a_handler_is_shown_under_the_cell_that_defined_it(author: A
     assert "h v1 on WS /ws" in shown
     assert '"text": "0"' in shown
     assert "async def h(text: str): 1 / int(text)" in shown
+
+
+PRINTS = """
+import sys, warnings
+@app.ws("/ws", conn=lambda ws: print("joined"))
+{kind} handler(text: str):
+    print("said", text)
+    print("loudly", text, file=sys.stderr)
+    display({{"of": text}})
+    warnings.warn("careful " + text)
+    return P(text, id="out")
+"""
+
+
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_what_a_handler_prints_is_under_its_cell_and_never_under_the_one_that_runs(author: Author, kind: str) -> None:
+    defined = author.kernel.start(author.cell("ws"), PRINTS.format(kind=kind))
+    assert author.kernel.finish(defined).ok
+    with author.client("/ws") as client:
+        running = author.kernel.start(
+            author.cell("busy"),
+            "import time\nprint('of the cell')\nwhile not any('careful' in s.text for s in app.said): time.sleep(0.01)",
+        )
+        assert ask(client, "hi") == "hi"
+        ran = author.kernel.finish(running)
+    assert (ran.stdout, ran.stderr, ran.data) == ("of the cell\n", "", [])
+    text = author.kernel.wait_for_text(defined, "careful hi")
+    for printed in ("joined\n", "said hi\n", "loudly hi\n", "{'of': 'hi'}\n"):
+        assert printed in text
+    said = author.ask("[(s.speaker.handler, s.speaker.version, s.stream, s.text) for s in app.said]")
+    assert ["handler", 1, "stdout", "said hi\n"] in said  # type: ignore[operator]
+
+
+def test_what_two_handlers_print_at_once_stays_apart(author: Author) -> None:
+    author.run(
+        "ws",
+        """
+import asyncio
+@app.ws("/ws")
+async def handler(text: str):
+    print(text, end=" ")
+    await asyncio.sleep(0.05)
+    print(text)
+    return P(text, id="out")
+""",
+    )
+    with author.client("/ws") as one, author.client("/ws") as two:
+        say(one, "a")
+        say(two, "b")
+        one.recv(timeout=10)
+        two.recv(timeout=10)
+    said = author.ask("[[s.speaker.connection, s.text] for s in app.said]")
+    by_connection: dict[str, str] = {}
+    for connection, text in said:  # type: ignore[attr-defined]
+        by_connection[connection] = by_connection.get(connection, "") + text
+    assert sorted(by_connection.values()) == ["a a\n", "b b\n"]
+
+
+def test_cells_print_as_ever(author: Author) -> None:
+    assert author.run("any", "print('as', 'ever'); import sys; sys.stdout.flush()") == "as ever\n"
+    shown = author.kernel.check(author.cell("show"), "display('x'); print('y')")
+    assert (shown.stdout, shown.value) == ("y\n", "'x'")
 
 
 def test_a_fragment_without_an_id_is_warned_about_with_the_fix(author: Author) -> None:
@@ -598,6 +661,13 @@ other.stop()
     cell = f"startup-{next(_ids)}"
     kernel.check(cell, source)
     kernel.check(cell, source)
+
+
+def test_a_startup_function_that_is_run_again_unchanged_has_nothing_to_wait_for(author: Author) -> None:
+    begin = "@app.on_event('startup')\ndef begin(): return {}"
+    assert "app.stop() and app.start()" in author.run("begin", begin.format(1))
+    assert author.run("begin", begin.format(1)) == ""
+    assert "app.stop() and app.start()" in author.run("begin", begin.format(2))
 
 
 def test_startup_functions_of_one_name_in_two_cells_both_run_and_a_rerun_replaces(kernel: Kernel) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import nbformat
 import pytest
 from kernel import Kernel
@@ -91,3 +92,24 @@ def test_the_hot_swap_notebook_shows_what_it_says() -> None:
     for cell, text in texts.items():
         assert text in first[cell], cell
     assert "(v9 → v10) 2 × apple, 1 × pear" in second["moved"]
+
+
+def test_the_session_notebook_shares_its_session_among_pages_and_websockets() -> None:
+    cells = code_cells("02-session")
+    assert all(len(source.splitlines()) <= 20 for source in cells.values())
+    with Kernel() as kernel:
+        for cell, source in cells.items():
+            kernel.check(cell, source)
+        url, token = kernel.check("ask", "print(app.url, app.token)").stdout.split()
+        with httpx.Client(base_url=url, params={"token": token}, follow_redirects=True) as browser:
+            assert "Hello, <strong>stranger</strong>" in browser.get("/").text
+            cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in browser.cookies.jar)
+            address = f"{url.replace('http', 'ws')}/count?token={token}"
+            with connect(address, additional_headers={"Cookie": cookies}) as client:
+                client.send("{}")
+                assert "counted to <strong>10</strong>" in str(client.recv(timeout=10))
+                answer = browser.post("/login", data={"name": "Ann"}).text
+                for html in (answer, str(client.recv(timeout=10))):
+                    assert "Hello, <strong>Ann</strong>! You have counted to <strong>10</strong>" in html
+                browser.post("/logout")
+                assert "stranger" in str(client.recv(timeout=10))

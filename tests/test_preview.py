@@ -62,6 +62,25 @@ def test_half_a_message_survives_the_swap_and_goes_to_the_new_handler_on_the_sam
     assert (sockets.opened, sockets.closed) == (1, 0)
 
 
+def test_what_handlers_print_is_folded_under_the_preview(chat: Notebook) -> None:
+    chat.set_source(
+        HANDLER, chat.source(HANDLER).replace("    lines.append", "    print('heard', text)\n    lines.append")
+    )
+    run(chat, HANDLER, PREVIEW)
+    frame = preview(chat)
+    said = chat.cell(PREVIEW).locator(".nbws-said")
+    expect(said).to_be_hidden()
+    say(frame, "<hi>")
+    expect(said).to_be_visible()
+    expect(said.locator("summary")).to_have_text("Output of handlers (1)")
+    said.locator("summary").click()
+    expect(said.locator("pre")).to_contain_text("heard <hi>")
+    expect(said.locator("pre")).to_contain_text("/chat chat v2")
+    say(frame, "again")
+    expect(said.locator("pre")).to_contain_text("heard again")
+    assert "heard" not in chat.cell(HANDLER).locator(".jp-OutputArea").inner_text()
+
+
 def test_the_hot_swap_notebook_in_jupyterlab(notebook_in_lab: OpenNotebook) -> None:
     path = CHAT.with_name("04-hot-swap.ipynb")
     cells = json.loads(path.read_text())["cells"]
@@ -320,3 +339,62 @@ async def echo(text: str, session): return P(f"{text}, {session['seen']}", id='o
     expect(frame.locator("#out")).to_have_text("hi, 1")
     frame.goto(frame.url)
     expect(frame.locator("#seen")).to_have_text("seen 2, cookies ['session_']")
+
+
+def test_in_a_frame_of_another_site_the_session_that_a_websocket_begins_is_read_by_pages(
+    notebook_in_lab: OpenNotebook, dark_lab: LabServer
+) -> None:
+    cells = [
+        "from nbws.common import *\napp = App()",
+        """
+@app.get('/')
+def index(): return PlainTextResponse('no script of ours')
+
+@app.get('/see')
+def see(session): return JSONResponse(dict(session))
+
+@app.ws('/ws')
+async def choose(colour: str, session):
+    session['colour'] = colour
+    return P(id='done')
+""",
+        "app",
+    ]
+    notebook = notebook_in_lab(cells, server=dark_lab)
+    run(notebook, 0, 1, 2)
+    frame = preview(notebook, 2)
+    assert frame.evaluate("location.hostname") != notebook.page.evaluate("location.hostname")
+    frame.evaluate(
+        """() => new Promise(done => {
+            const socket = new WebSocket(location.origin.replace("http", "ws") + "/ws");
+            socket.onopen = () => socket.send(JSON.stringify({colour: "red"}));
+            socket.onmessage = done;
+        }).then(() => null)"""
+    )
+    assert frame.evaluate("fetch('/see').then(answer => answer.json())") == {"colour": "red"}
+
+
+def test_the_session_notebook_in_jupyterlab(notebook_in_lab: OpenNotebook) -> None:
+    path = CHAT.with_name("02-session.ipynb")
+    cells = json.loads(path.read_text())["cells"]
+    place = {cell["id"]: index for index, cell in enumerate(cells)}
+    notebook = notebook_in_lab(path)
+    run(notebook, *(place[cell] for cell in ("app", "page", "handler", "forms", "preview")))
+    frame = preview(notebook, place["preview"])
+    frame.click("button:text-is('Count')")
+    expect(frame.locator("#greeting")).to_have_text("Hello, stranger! You have counted to 1.")
+    with notebook.page.context.expect_page() as opening:
+        line(notebook, place["preview"]).get_by_text("open in a tab").click()
+    tab = opening.value
+    tab.fill("[name=name]", "Ann")
+    tab.press("[name=name]", "Enter")
+    for page in (tab, frame):
+        expect(page.locator("#greeting")).to_have_text("Hello, Ann! You have counted to 1.")
+    run(notebook, place["look"], place["swap"])
+    assert notebook.text(place["look"]).count("{'count': 1, 'name': 'Ann'}") == 2
+    tab.click("button:text-is('Count')")
+    expect(frame.locator("#greeting")).to_have_text("Hello, Ann! You have counted to 11.")
+    frame.click("button:text-is('Log out')")
+    for page in (tab, frame):
+        expect(page.locator("#greeting")).to_have_text("Hello, stranger! You have counted to 0.")
+    tab.close()

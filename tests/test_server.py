@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
-from clients import SECONDS, free_port, http, running, talk, websocket
+from clients import SECONDS, free_port, http, running, talk, until, websocket
 
 from nbws import App, Limits, PortTakenError, ServerStartError
 from nbws.common import Div
@@ -331,3 +334,52 @@ app.start()
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
     assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists() or not hasattr(os, "fork"), reason="looks at Linux's /proc")
+def test_a_forked_child_holds_no_socket_of_the_server_nor_do_its_children() -> None:
+    app = App(port=0)
+    app.ws("/ws")(lambda: None)
+
+    def sockets(process: int | str) -> set[str]:
+        found = set()
+        for fd in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(fd))
+        return {link for link in found if link.startswith("socket:")}
+
+    async def visit() -> None:
+        before = sockets("self")
+        app.start()
+        async with websocket(app):
+            own = sockets("self") - before
+            assert len(own) >= 3, "the server listens, and both ends of the connection are in this process"
+            child = os.fork()
+            if child == 0:
+                try:
+                    os.execvp("sleep", ["sleep", "60"])
+                finally:
+                    os._exit(1)
+            forked = os.fork()
+            if forked == 0:
+                signal.pause()
+                os._exit(0)
+            try:
+                server = app._server
+                assert server is not None
+                ends = [
+                    server._sock,
+                    *(p.transport.get_extra_info("socket") for p in server._uvicorn.server_state.connections),
+                ]
+                served = {f"socket:[{os.fstat(end.fileno()).st_ino}]" for end in ends}
+                assert len(served) == 2
+                await until(lambda: not sockets(forked) & served)
+                await until(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n")
+                assert not sockets(child) & own
+            finally:
+                for pid in (child, forked):
+                    os.kill(pid, signal.SIGKILL)
+                    await asyncio.to_thread(os.waitpid, pid, 0)
+        app.stop()
+
+    talk(visit())

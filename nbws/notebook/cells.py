@@ -9,14 +9,15 @@ on the run's own thread and under the run's own parent message.
 
 from __future__ import annotations
 
-import sys
 import threading
 import weakref
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
-__all__ = ["CellEvents", "CellListener", "CellRun", "importing_module"]
+from nbws.handlers import Owner
+from nbws.runs import Identity, Runs, importing_module
+
+__all__ = ["CellEvents", "CellRun"]
 
 
 @dataclass(eq=False)
@@ -27,33 +28,44 @@ class CellRun:
     parent: str | None  #: the id of the message that asked for it
     thread: int
     infos: list[Any]  #: IPython's ExecutionInfo of the cell, and of those that run inside it
+    names: dict[str, Any]  #: the globals of cells
     failed: bool = False
     apps_made: int = 0  #: unnamed apps that the cell has made so far
     modules_that_failed: frozenset[str] = frozenset()  #: whose bodies the error of the cell came out of
-    memory: dict[int, Any] = field(default_factory=dict)  #: what each listener keeps for this run
+    memory: dict[Any, Any] = field(default_factory=dict)  #: what each listener keeps for this run
+
+    @property
+    def owners(self) -> frozenset[Owner]:
+        return frozenset([Owner("cell", self.cell)] if self.cell is not None else [])
+
+    def owner(self) -> Owner | None:
+        module = importing_module(self.names)
+        if module is not None:
+            return Owner("module", module)
+        return Owner("cell", self.cell) if self.cell is not None else None
+
+    def is_apart(self, owner: Owner) -> bool:
+        # Running the cell again does not run a module again that was imported, so what such a module has defined
+        # does not wait for the cell to succeed; only for its own body.
+        return owner.kind == "module"
+
+    def next_app(self) -> Identity | None:
+        if self.cell is None or importing_module(self.names) is not None:
+            return None
+        self.apps_made += 1
+        return ("cell", self.cell, str(self.apps_made))
 
 
-class CellListener(Protocol):
-    """Who is told of cells. Both are called on the cell's own thread."""
-
-    def cell_begins(self, run: CellRun) -> None: ...
-    def cell_ends(self, run: CellRun, succeeded: bool) -> None: ...
-
-
-class CellEvents:
+class CellEvents(Runs):
     """The cell events of one shell. Registers its hooks when it is made, and never raises into the shell."""
 
     def __init__(self, shell: Any) -> None:
+        super().__init__()
         self._shell = weakref.ref(shell)
         self._runs: dict[int, CellRun] = {}
-        self._listeners: weakref.WeakSet[CellListener] = weakref.WeakSet()
         shell.events.register("pre_run_cell", self._before)
         shell.events.register("post_run_cell", self._after)
         self._adopt_running_cell(shell)
-
-    def listen(self, listener: CellListener) -> None:
-        """Tell *listener* of every cell from now on. It is held weakly."""
-        self._listeners.add(listener)
 
     def current(self) -> CellRun | None:
         """The run that the calling code belongs to; None outside of one, in another thread or in a task of another."""
@@ -82,10 +94,11 @@ class CellEvents:
         parent = self._parent()
         metadata = parent.get("metadata") or {}
         cell = metadata.get("cellId") if parent else getattr(info, "cell_id", None)
-        run = CellRun(cell, self._parent_id(), threading.get_ident(), [info])
+        names = getattr(self._shell(), "user_ns", {})
+        run = CellRun(cell, self._parent_id(), threading.get_ident(), [info], names)
         self._runs[run.thread] = run
-        for listener in tuple(self._listeners):
-            listener.cell_begins(run)
+        for listener in self.listeners:
+            listener.run_begins(run)
 
     def _after(self, result: Any) -> None:
         run = self._runs.get(threading.get_ident())
@@ -104,8 +117,8 @@ class CellEvents:
         del run.infos[known:]
         if not run.infos:
             del self._runs[run.thread]
-            for listener in tuple(self._listeners):
-                listener.cell_ends(run, not run.failed)
+            for listener in self.listeners:
+                listener.run_ends(run, not run.failed)
 
     def _parent(self) -> dict[str, Any]:
         shell = self._shell()
@@ -126,15 +139,3 @@ def _modules_in(error: BaseException | None) -> frozenset[str]:
             found.add(str(trace.tb_frame.f_globals.get("__name__")))
         trace = trace.tb_next
     return frozenset(found)
-
-
-def importing_module(cell_globals: dict[str, Any]) -> str | None:
-    """The name of the module whose body is being run by the calling code; None where a cell's own code calls."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals is cell_globals:
-            return None
-        if frame.f_code.co_name == "<module>":
-            return str(frame.f_globals.get("__name__"))
-        frame = frame.f_back
-    return None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from nbws.notebook.cells import CellEvents, importing_module
+from nbws.notebook.cells import CellEvents
+from nbws.notebook.output import route
+from nbws.runs import importing_module
 
 __all__ = ["Notebook"]
 
@@ -18,6 +20,7 @@ class Notebook:
     def __init__(self, shell: Any) -> None:
         self.shell = shell
         self.cells = CellEvents(shell)
+        route(shell, lambda whose, stream, text: whose.app.hear(whose, stream, text))
 
     @classmethod
     def here(cls) -> Notebook | None:
@@ -52,17 +55,17 @@ class Notebook:
         get_parent = getattr(self.shell, "get_parent", None)
         return get_parent() if get_parent is not None else None
 
-    def write_under(self, parent: Any, text: str) -> None:
-        """Print *text* as an error under the cell that *parent* was taken in. Callable from any thread.
+    def write_under(self, parent: Any, text: str, stream: str = "stderr") -> None:
+        """Print *text* under the cell that *parent* was taken in, as an error by default. Callable from any thread.
 
         What a thread prints lands under whichever cell ran last, so the message is made here, for that cell.
         """
         kernel = getattr(self.shell, "kernel", None)
         if not parent or kernel is None:
-            print(text, file=sys.stderr, end="", flush=True)
+            print(text, file=getattr(sys, stream), end="", flush=True)
             return
-        content = {"name": "stderr", "text": text}
-        kernel.session.send(kernel.iopub_socket, "stream", content, parent=parent, ident=b"stream.stderr")
+        content = {"name": stream, "text": text}
+        kernel.session.send(kernel.iopub_socket, "stream", content, parent=parent, ident=f"stream.{stream}".encode())
 
     def show(self, html: str) -> None:
         """Display *html* in the output of the running cell."""

@@ -59,7 +59,14 @@ class Preview:
             allow="clipboard-write; fullscreen; autoplay",
         )
         note = ft("div", cls="nbws-note", role="status")
-        boxes = [ft("div", cls=f"nbws-{what}", role="log") for what in ("notices", "errors")]
+        said = ft(
+            "details",
+            ft("summary", cls="nbws-said-head"),
+            ft("pre", cls="nbws-said-lines"),
+            cls="nbws-said",
+            hidden=True,
+        )
+        boxes = [said] + [ft("div", cls=f"nbws-{what}", role="log") for what in ("notices", "errors")]
         script = (_STATIC / "preview.js").read_text(encoding="utf-8")
         options = f'"{name}", {"false" if self.height else "true"}'
         return to_xml(

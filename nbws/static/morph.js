@@ -66,9 +66,14 @@ window.nbwsMorph = (() => {
     return before;
   }
 
+  /* Gives the digest of the page that stands then. Where the server does not know what it sent, or what websockets have
+     brought is not to be kept, everything becomes as the server has it, but for what people did to it. */
   function morph(change, elements) {
-    if (!served) {
-      if (change.old === null) return location.reload();  // the server does not know what it sent: it began anew
+    const isAnew = change.old === null;
+    if (isAnew) {
+      served = parse(document.documentElement.outerHTML);
+      standing = standingOf(served, [...document.body.querySelectorAll("*")]);
+    } else if (!served) {
       served = parse(change.old);
       standing = standingOf(served, elements);
     }
@@ -89,6 +94,7 @@ window.nbwsMorph = (() => {
       const names = new Set([...attributesOf(old), ...attributesOf(fresh)].map((each) => each.name));
       for (const name of names) {
         const given = fresh.getAttributeNode(name);
+        if (isAnew && name === "open") continue;  // somebody opened it, or closed it
         if (given && old.getAttribute(name) === given.value) continue;
         if (given) live.setAttributeNode(given.cloneNode());  // setAttribute refuses names such as @click
         else live.removeAttribute(name);
@@ -196,11 +202,13 @@ window.nbwsMorph = (() => {
         else live.append(element);
       }
       for (const each of gone) if (each) each.remove();
-      if (served.title !== after.title) document.title = after.title;
     }
 
-    mergeAttributes(document.documentElement, served.documentElement, after.documentElement);
-    mergeHead(document.head, served.head, after.head);
+    if (!isAnew) {  // else it is not known what scripts have put there
+      mergeAttributes(document.documentElement, served.documentElement, after.documentElement);
+      mergeHead(document.head, served.head, after.head);
+    }
+    if (served.title !== after.title) document.title = after.title;
     merge(document.body, served.body, after.body);
     for (const node of added) {
       for (const script of [node, ...node.querySelectorAll("script")]) {
@@ -212,11 +220,13 @@ window.nbwsMorph = (() => {
       script.replaceWith(running);
       for (const [source, live] of next) if (live === script) next.set(source, running);
     }
-    for (const node of added) if (node.isConnected && window.htmx) htmx.process(node);
     for (const [element, names] of attributed) if (names.some(isHtmx) && window.htmx) process(element, names);
+    for (const node of added) if (node.isConnected && window.htmx) htmx.process(node);
     served = after;
     standing = next;
     document.dispatchEvent(new CustomEvent("nbws:morph"));
+    const own = after.querySelector("script[data-page]");
+    return own && own.dataset.page;
   }
 
   /* A script that came as HTML does not run; one that is made here does, once. */

@@ -27,7 +27,82 @@
     if (config && config.wsReconnectDelay === "full-jitter") {
       config.wsReconnectDelay = (tries) => Math.min(250 * 2 ** tries, 3000) * (0.5 + Math.random() / 2);
     }
+    if (window.htmx && window.htmx.createWebSocket) window.htmx.createWebSocket = connect;
   });
+
+  /* -- a websocket that was cut off goes on where it was: both sides count what they have received, and send again what
+     the other has missed. Where the server cannot, the page is fetched anew. */
+  const MARK = "\0nbws", COMES_BACK = [1006, 1011, 1012, 1013], KEPT = 256, KEPT_CHARACTERS = 1 << 20, ACKNOWLEDGED = 32;
+  const cutOff = new Map();  // address -> what was said on the sockets to it that are to come back
+  function connect(url) {
+    const address = new URL(url, document.baseURI);
+    address.protocol = address.protocol.replace("http", "ws");
+    const waiting = cutOff.get(address.href) || [];
+    const said = waiting.shift() || { key: "", received: 0, sent: 0, log: [], size: 0, held: [] };
+    const place = address.href;
+    address.searchParams.set("nbws-resume", said.key && `${said.key}.${said.received}`);
+    const socket = new WebSocket(address);
+    socket.binaryType = window.htmx.config.wsBinaryType;
+    const transmit = socket.send.bind(socket);
+    let greeted = false, late = null;  // what came while the page was fetched anew
+    const keep = (data) => {
+      said.sent += 1;
+      said.log.push(data);
+      said.size += data.length || 0;
+      while (said.log.length > KEPT || said.size > KEPT_CHARACTERS) said.size -= said.log.shift().length || 0;
+    };
+    socket.send = (data) => {
+      if (!greeted) return void said.held.push(data);
+      keep(data);
+      transmit(data);
+    };
+    const greet = ({ key, got, resync }) => {
+      if (said.key === key) {
+        const missed = Math.min(said.sent - got, said.log.length);
+        for (const data of said.log.slice(said.log.length - missed)) transmit(data);
+      } else {
+        Object.assign(said, { key, received: 0, sent: 0, log: [], size: 0 });
+      }
+      greeted = true;
+      for (const data of said.held.splice(0)) socket.send(data);
+      if (!resync) return;
+      late = [];
+      fetchAnew().then(() => {
+        const events = late;
+        late = null;
+        for (const data of events) socket.dispatchEvent(Object.assign(new MessageEvent("message", { data }), { again: true }));
+      });
+    };
+    socket.addEventListener("message", (event) => {
+      if (event.again) return;
+      if (typeof event.data === "string" && event.data.startsWith(MARK)) {
+        event.stopImmediatePropagation();
+        return greet(JSON.parse(event.data.slice(MARK.length)));
+      }
+      said.received += 1;
+      if (said.received % ACKNOWLEDGED === 0) transmit(MARK + said.received);
+      if (late) {
+        event.stopImmediatePropagation();
+        late.push(event.data);
+      }
+    });
+    socket.addEventListener("close", ({ code }) => {
+      if (COMES_BACK.includes(code)) cutOff.set(place, [...(cutOff.get(place) || []), said]);
+    });
+    return socket;
+  }
+
+  let fetching = null;
+  function fetchAnew() {
+    fetching = fetching || (async () => {
+      const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(5000) });
+      if (answer.ok && (answer.headers.get("content-type") || "").includes("html")) {
+        await change({ old: null, new: await answer.text() });
+      }
+      document.dispatchEvent(new CustomEvent("nbws:resync"));
+    })().catch((error) => console.warn("nbws: the page could not be fetched anew", error)).finally(() => { fetching = null; });
+    return fetching;
+  }
 
   /* -- the state of the page's websockets, for the line over the preview */
   const sockets = new Map();  // element -> {path, state}
@@ -48,8 +123,7 @@
   document.addEventListener("htmx:wsOpen", note("connected"));
   document.addEventListener("htmx:wsClose", (event) => {
     const code = event.detail && event.detail.event && event.detail.event.code;
-    const comesBack = [1006, 1011, 1012, 1013].includes(code);
-    note(comesBack ? "reconnecting" : "closed")(event);
+    note(COMES_BACK.includes(code) ? "reconnecting" : "closed")(event);
   });
 
   /* -- the notebook around the page; it speaks first */
@@ -133,7 +207,7 @@
       ended = false;
       const at = location.pathname.slice(root.length) + location.search;
       stream = new EventSource(`${root}/_nbws/feed?page=${own.dataset.page}&at=${encodeURIComponent(at)}`);
-      stream.onmessage = (event) => { live = JSON.parse(event.data); lost = false; tell(); };
+      stream.onmessage = (event) => { live = JSON.parse(event.data); lost = false; tell(); overlay(); };
       stream.onerror = () => { lost = true; tell(); };
       stream.addEventListener("page", (event) => change(JSON.parse(event.data)));
       // Another preview took the place of this one; it gets it back when the author comes near.
@@ -147,14 +221,45 @@
     window.addEventListener("pageshow", (event) => { if (event.persisted) open(); });
   }
 
+  /* In a tab there is no output around the page to show errors in, so they lie over it: in a shadow, outside the body,
+     so that neither the author's styles nor changes of the page touch them. */
+  const dismissed = new Set();
+  let host = null;
+  function overlay() {
+    if (window.parent !== window) return;
+    const errors = live.errors.filter(({ id }) => !dismissed.has(id));
+    const notices = live.notices.filter(({ id }) => !dismissed.has(id));
+    if (host) host.remove();
+    if (!errors.length && !notices.length) return host = null;
+    host = document.createElement("nbws-errors");
+    const make = (tag, text, ...children) => {
+      const element = document.createElement(tag);
+      element.textContent = text;
+      element.append(...children);
+      return element;
+    };
+    const button = make("button", "dismiss");
+    button.onclick = () => { [...errors, ...notices].forEach(({ id }) => dismissed.add(id)); overlay(); };
+    host.attachShadow({ mode: "open" }).append(
+      make("style", `:host { position: fixed; inset: auto 0 0 0; z-index: 2147483647; max-height: 50vh; overflow: auto; padding: .6rem 1rem;
+        background: #1d2229; color: #e4e7ec; border-top: 3px solid #e5534b; font: 13px/1.45 system-ui, sans-serif }
+        pre { margin: .3rem 0; overflow: auto; font: 12px/1.45 ui-monospace, monospace } summary { cursor: pointer }
+        p { margin: .2rem 0 } button { float: right; font: inherit; color: inherit; background: none; border: 0; cursor: pointer }`),
+      button, ...notices.map(({ text }) => make("p", text)),
+      ...errors.reverse().map(({ title, message, text, times }) =>
+        make("details", "", make("summary", times > 1 ? `${title} (${times} times)` : title), make("pre", `message: ${message}\n${text}`))));
+    host.setAttribute("role", "log");
+    document.documentElement.append(host);
+  }
+
   let read = null;  // the elements that the page consisted of when it had been read
   let changing = Promise.resolve();
   function change(said) {
-    changing = changing.then(async () => {
-      if (!read) await new Promise(whenReady);
+    return changing = changing.then(async () => {
+      await new Promise(whenReady);
       for (const file of window.nbwsMorph ? [] : ["idiomorph.min.js", "morph.js"]) await load(file);
-      own.dataset.page = said.digest;
-      window.nbwsMorph(said, read);
+      const digest = window.nbwsMorph(said, read);
+      if (digest) own.dataset.page = digest;
       for (const element of sockets.keys()) if (!element.isConnected) leave(element);
       tell();
     }).catch((error) => console.error("nbws: the page could not be changed in place; reload it", error));

@@ -39,6 +39,7 @@
     part("path").textContent = page.path;
     if (shared.live) {
       part("version").replaceChildren(...versions());
+      drawSaid(shared.live.said);
       drawNotices(shared.live.notices);
       drawErrors(shared.live.errors, shared.live.error_count);
     }
@@ -77,6 +78,19 @@
     const height = Math.min(Math.max(wanted, LEAST), MOST);
     tried = wanted === page.height ? 0 : height;
     frame.style.height = `${height}px`;
+  }
+
+  /* What handlers printed, folded; somebody who has opened it and scrolled down sees what comes. */
+  let lastSaid = 0;
+  function drawSaid(said) {
+    const box = part("said"), newest = said.length ? said[said.length - 1].id : 0;
+    if (newest === lastSaid && said.length) return;
+    lastSaid = newest;
+    box.hidden = !said.length;
+    part("said-head").textContent = `Output of handlers (${said.length < 30 ? said.length : "the last 30"})`;
+    const lines = part("said-lines"), isAtEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 8;
+    lines.replaceChildren(...said.flatMap(({ who, path, text }) => [make("b", `${path} ${who}  `), make("span", text)]));
+    if (isAtEnd) lines.scrollTop = lines.scrollHeight;
   }
 
   function drawNotices(notices) {

@@ -1,0 +1,382 @@
+"""The client of an app that has no port and no browser."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import Any
+
+import pytest
+from clients import running, talk
+from kernel import Kernel
+
+from nbws import App, NbwsError
+from nbws.common import A, P, Redirect, RedirectResponse, Request, Titled
+from nbws.testing import Closed, Fragment
+
+
+def chat(app: App) -> App:
+    @app.ws("/chat/{room}", conn=lambda ws: ws.join(ws.path_params["room"]))
+    async def say(text: str, room: str) -> None:
+        app.broadcast(P(text, id="out"), room=room)
+
+    return app
+
+
+def test_two_clients_talk_with_no_port() -> None:
+    app = chat(App())
+
+    async def visit() -> None:
+        async with (
+            app.client().ws("/chat/a") as one,
+            app.client().ws("/chat/a") as two,
+            app.client().ws("/chat/b") as b,
+        ):
+            await one.send(text="<hi>")
+            assert await one.receive() == await two.receive() == '<p id="out" hx-swap-oob="true">&lt;hi&gt;</p>'
+            assert len(app.connections) == 3
+            assert "b" in await b.ask(text="b")
+        assert app.connections == ()
+
+    talk(visit())
+    assert not app.is_running
+
+
+def test_it_sends_what_the_form_would_send() -> None:
+    app = App()
+
+    @app.ws("/ws")
+    async def show(data: dict[str, Any], htmx: Any, ws: Any) -> None:
+        ws.send_json([data, htmx.request])
+
+    async def visit() -> Any:
+        async with app.client().ws("/ws") as visitor:
+            return json.loads(await visitor.ask(text="a", n=1))
+
+    assert talk(visit()) == [{"text": "a", "n": 1}, "true"]
+
+
+def test_text_and_bytes_go_both_ways() -> None:
+    app = App()
+
+    @app.ws("/ws")
+    async def back(data: bytes, ws: Any) -> None:
+        ws.send_bytes(data[::-1])
+
+    async def visit() -> Any:
+        async with app.client().ws("/ws") as visitor:
+            await visitor.send_bytes(b"abc")
+            return await visitor.receive()
+
+    assert talk(visit()) == b"cba"
+
+
+def test_a_fragment_is_text_that_a_notebook_shows() -> None:
+    fragment = Fragment("<p>x</p>")
+    assert fragment == "<p>x</p>"
+    assert fragment._repr_html_() == "<p>x</p>"
+
+
+def test_nothing_that_comes_is_an_error_which_names_the_last_one_of_the_app() -> None:
+    app = App()
+
+    @app.ws("/ws")
+    async def broken(text: str) -> None:
+        raise RuntimeError("not today")
+
+    async def visit() -> None:
+        async with app.client().ws("/ws") as visitor:
+            with pytest.raises(TimeoutError, match=r"nothing came on /ws within 0.2 s; the last error.*not today"):
+                await visitor.ask(0.2, text="x")
+
+    talk(visit())
+
+
+def test_what_the_app_closes_or_refuses_is_told_with_its_code() -> None:
+    app = App()
+
+    @app.ws("/ws")
+    async def go(ws: Any) -> None:
+        ws.send(P("bye", id="out"))
+        ws.close(4001, "go")
+
+    async def visit() -> None:
+        client = app.client()
+        async with client.ws("/ws") as visitor:
+            assert "bye" in await visitor.ask()
+            with pytest.raises(Closed, match=r"closed: 4001 \(go\)") as closed:
+                await visitor.receive()
+            assert closed.value.code == 4001
+            with pytest.raises(Closed):
+                await visitor.send(text="x")
+        with pytest.raises(Closed) as refused:
+            async with client.ws("/nowhere"):
+                pass
+        assert refused.value.code == 403
+
+    talk(visit())
+
+
+def test_what_comes_can_be_iterated_over_until_the_end() -> None:
+    app = App()
+
+    @app.ws("/ws")
+    async def count(ws: Any) -> Any:
+        for n in range(3):
+            yield P(n, id="n")
+        ws.close()
+
+    async def visit() -> list[Any]:
+        async with app.client().ws("/ws") as visitor:
+            await visitor.send()
+            return [fragment async for fragment in visitor]
+
+    assert len(talk(visit())) == 3
+
+
+def test_leaving_waits_for_disconn() -> None:
+    app = App()
+    left: list[str] = []
+    app.ws("/ws", disconn=lambda ws: left.append(ws.id))(lambda: None)
+
+    async def visit() -> None:
+        async with app.client().ws("/ws"):
+            assert left == []
+        assert len(left) == 1
+
+    talk(visit())
+
+
+def test_requests_have_the_cookies_of_the_websockets_of_their_client_and_no_others() -> None:
+    app = App()
+
+    @app.get("/")
+    def index(session: Any) -> Any:
+        return Titled("x", P(session.get("user", "nobody")))
+
+    @app.post("/login")
+    def log_in(user: str, session: Any) -> Any:
+        session["user"] = user
+        return Redirect("/")
+
+    @app.get("/logout")
+    def log_out(session: Any) -> Any:
+        session.clear()
+        return RedirectResponse("/", status_code=302)
+
+    @app.ws("/ws")
+    async def who(session: Any) -> Any:
+        return P(session.get("user", "nobody"), id="who")
+
+    async def visit() -> None:
+        ada, other = app.client(), app.client()
+        answer = await ada.post("/login", user="ada")
+        assert (answer.status_code, answer.url) == (200, "/")
+        assert "<p>ada</p>" in answer.text
+        assert "<p>nobody</p>" in (await other.get("/")).text
+        async with ada.ws("/ws") as visitor:
+            assert ">ada<" in await visitor.ask()
+        assert "<p>nobody</p>" in (await ada.get("/logout")).text
+        assert (await ada.get("/logout", follow=False)).headers["location"] == "/"
+
+    talk(visit())
+
+
+def test_requests_carry_queries_forms_json_and_headers() -> None:
+    app = App()
+
+    @app.route("/echo", methods=["get", "post", "put"])
+    async def echo(req: Request) -> Any:
+        body = (await req.body()).decode()
+        return {"query": str(req.query_params), "body": body, "x": req.headers.get("x"), "method": req.method}
+
+    async def visit() -> list[Any]:
+        client = app.client()
+        answers = [
+            await client.get("/echo?a=1", b=[2, 3], headers={"X": "y"}),
+            await client.post("/echo", {"a": "1 2"}, b="ü"),
+            await client.post("/echo", json={"a": [1]}),
+            await client.request("PUT", "/echo", {"a": 1}),
+        ]
+        return [answer.json() for answer in answers]
+
+    assert talk(visit()) == [
+        {"query": "a=1&b=2&b=3", "body": "", "x": "y", "method": "GET"},
+        {"query": "", "body": "a=1+2&b=%C3%BC", "x": None, "method": "POST"},
+        {"query": "", "body": '{"a": [1]}', "x": None, "method": "POST"},
+        {"query": "", "body": "a=1", "x": None, "method": "PUT"},
+    ]
+
+
+def test_errors_of_pages_are_answered_and_streams_are_read_to_their_end() -> None:
+    app = App()
+
+    @app.get("/broken")
+    def broken() -> Any:
+        raise RuntimeError("x")
+
+    @app.get("/stream")
+    async def stream() -> Any:
+        for n in range(3):
+            yield P(n)
+
+    async def visit() -> None:
+        client = app.client()
+        assert (await client.get("/broken")).status_code == 500
+        assert (await client.get("/stream")).text == "<p>0</p><p>1</p><p>2</p>"
+        assert (await client.get("/nowhere")).status_code == 404
+
+    talk(visit())
+    assert len(app.errors) == 1
+
+
+def test_redirects_without_end_and_to_another_host_are_refused() -> None:
+    app = App()
+    app.get("/loop")(lambda: Redirect("/loop"))
+    app.get("/away")(lambda: Redirect("http://example.org/"))
+
+    async def visit() -> None:
+        with pytest.raises(NbwsError, match="redirects without end"):
+            await app.client().get("/loop")
+        with pytest.raises(NbwsError, match=r"redirects to http://example.org/, which is another host"):
+            await app.client().get("/away")
+
+    talk(visit())
+
+
+def test_a_path_begins_with_a_slash() -> None:
+    async def visit() -> None:
+        with pytest.raises(ValueError, match="'x' is no path"):
+            await App().client().get("x")
+
+    talk(visit())
+
+
+def test_the_app_starts_with_its_first_client_and_stops_with_the_last() -> None:
+    app = chat(App())
+    happened: list[str] = []
+    app.on_event("startup")(lambda: happened.append("up"))
+    app.on_event("shutdown")(lambda: happened.append("down"))
+    ticked = asyncio.Event()
+
+    @app.task
+    async def tick() -> None:
+        ticked.set()
+
+    async def visit() -> None:
+        async with app.client() as one:
+            async with app.client().ws("/chat/a"):
+                await asyncio.wait_for(ticked.wait(), 5)
+            await one.get("/")
+            assert happened == ["up"]
+
+    talk(visit())
+    assert happened == ["up", "down"]
+
+
+def test_an_app_that_does_not_start_says_why_and_may_be_mended() -> None:
+    app = App()
+
+    @app.on_event("startup")
+    def broken() -> None:
+        raise RuntimeError("no database")
+
+    async def visit() -> None:
+        with pytest.raises(NbwsError, match="the app did not start: RuntimeError: no database"):
+            await app.client().get("/")
+        app.on_event("startup")(lambda: None)
+
+    talk(visit())
+
+
+def test_where_the_app_is_served_its_handlers_run_where_they_always_do() -> None:
+    app = App(port=0)
+    threads = set()
+
+    @app.ws("/ws")
+    async def where() -> Any:
+        threads.add(threading.current_thread().name)
+        return P("x", id="x")
+
+    async def visit() -> None:
+        async with app.client().ws("/ws") as visitor:
+            await visitor.ask()
+
+    with running(app):
+        talk(visit())
+        with app.client(sync=True).ws("/ws") as visitor:
+            visitor.ask()
+        assert threads == {f"nbws-server-{app.port}"}
+    with app.client(sync=True).ws("/ws") as visitor:
+        visitor.ask()
+    assert "nbws-client" in threads
+
+
+def test_the_blocking_twin_does_all_of_it() -> None:
+    app = chat(App())
+    app.get("/")(lambda: Titled("x", A("y")))
+    with app.client(sync=True) as client:
+        assert client.get("/").status_code == 200
+        assert client.post("/nowhere", {"a": 1}).status_code == 404
+        assert client.request("PUT", "/").status_code == 405
+        with client.ws("/chat/a") as one, app.client(sync=True).ws("/chat/a") as two:
+            one.send(text="hi")
+            assert one.receive() == two.receive()
+            with pytest.raises(TimeoutError):
+                two.receive(timeout=0.05)
+            app.connections[0].close()
+            assert list(one) == []
+    assert app.connections == ()
+    assert not any(thread.name == "nbws-client" for thread in threading.enumerate())
+
+
+def test_the_blocking_twin_says_so_where_it_cannot_wait() -> None:
+    app = App()
+
+    @app.get("/")
+    async def index() -> Any:
+        return app.client(sync=True).get("/")
+
+    async def visit() -> None:
+        await app.client().get("/")
+
+    talk(visit())
+    assert "a blocking client cannot wait for the loop" in app.errors[0].title
+
+
+def test_a_visitor_may_stay_for_cells() -> None:
+    app = chat(App())
+    one = app.client(sync=True).connect("/chat/a")
+    assert "x" in one.ask(text="x")
+    assert len(app.connections) == 1
+    one.close()
+    one.close()
+    assert app.connections == ()
+
+    async def visit() -> None:
+        two = await app.client().connect("/chat/a")
+        assert "y" in await two.ask(text="y")
+        await two.close()
+        assert (app.connections, app.visits.loop) == ((), None)
+
+    talk(visit())
+
+
+def test_in_a_notebook_both_work_in_a_cell_and_what_it_has_defined_is_live() -> None:
+    with Kernel() as kernel:
+        kernel.check("import", "from nbws.common import *\napp = App()")
+        awaited = """
+@app.ws("/ws")
+async def echo(text: str): return P(text, id="out")
+async with app.client().ws("/ws") as visitor:
+    print(await visitor.ask(text="awaited"))
+"""
+        assert ">awaited<" in kernel.check("async", awaited).stdout
+        blocking = """
+app.start()
+with app.client(sync=True).ws("/ws") as visitor:
+    print(visitor.ask(text="blocking"))
+"""
+        assert ">blocking<" in kernel.check("sync", blocking).stdout
+        kernel.check("sync again", 'with app.client(sync=True).ws("/ws") as visitor: visitor.ask(text="x")')
