@@ -99,6 +99,8 @@ class Worker:
         self._connection = connection
         self._query = query
         self._inbox: asyncio.Queue[Any] = asyncio.Queue(desk.limits.inbox_messages)
+        self._inbox_bytes = 0
+        self._was_taken = asyncio.Event()
         self._last: deque[str | bytes] = deque()  # frames after those of the inbox, and after which none comes
         self._skips_call = False
         self._ends = False
@@ -123,12 +125,19 @@ class Worker:
         limit = self._desk.limits.messages_per_second
         if limit is not None:
             await asyncio.sleep(self._pace.wait(limit, time.monotonic()))
-        await self._inbox.put(frame)
+        while self._inbox_bytes >= self._desk.limits.inbox_bytes:
+            self._was_taken.clear()
+            await self._was_taken.wait()
+        await self._put(frame)
 
     @property
     def is_full(self) -> bool:
         """Whether `put` would wait for a handler."""
-        return self._inbox.full()
+        return self._inbox.full() or self._inbox_bytes >= self._desk.limits.inbox_bytes
+
+    async def _put(self, frame: str | bytes) -> None:
+        await self._inbox.put(frame)
+        self._inbox_bytes += len(frame)
 
     def put_last(self, frames: Iterable[str | bytes]) -> None:
         """Give it the frames after which none comes, be there room or not."""
@@ -162,6 +171,9 @@ class Worker:
             while not (self._ends and self._inbox.empty() and not self._last):
                 from_inbox = not (self._last and self._inbox.empty())
                 frame = await self._guarded(self._inbox.get()) if from_inbox else self._last.popleft()
+                if from_inbox and isinstance(frame, str | bytes):
+                    self._inbox_bytes -= len(frame)
+                    self._was_taken.set()
                 if frame is _END:
                     continue
                 if frame is _LOOK:
@@ -310,7 +322,7 @@ class Worker:
         """Handle *frame* again. Callable from any thread."""
         if self._ends or not self._connection.is_open:
             raise NbwsError("the connection of the message that failed has gone, so it cannot be run again")
-        asyncio.run_coroutine_threadsafe(self._inbox.put(frame), self._loop)
+        asyncio.run_coroutine_threadsafe(self._put(frame), self._loop)
 
     def _awaits_migration(self) -> bool:
         entry = self._desk.table.get_live(self._connection.key)

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from nbws.deflate import Deflate
 from nbws.limits import Limits
 
 __all__ = ["WebsocketDoor", "http_door"]
@@ -288,6 +289,8 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self.logger = self.conn.logger = _log
         self.conn.debug = False
+        if self.config.ws_per_message_deflate:
+            self.conn.available_extensions = [Deflate()]
         self._unfed = bytearray()  # what has come and was not parsed yet; while there is some, nothing more is read
         self._is_held = self._has_turns = False
 
