@@ -92,6 +92,7 @@ class App:
     *host*, *port*: where it listens; a *port* of None is derived from the kernel (5001 in a script), and the next
     one is taken where that is taken. *token*: the credential that clients need; None asks for one in a notebook
     alone, True makes one. *allowed_hosts*, *allowed_origins*: who may ask beside loopback. *limits*: see `Limits`.
+    *compression* of websocket messages; None is on where the server listens beyond loopback, and off on it.
     *auto_rollback*: a new version that fails so many times in a row gives way to the last one that worked; None leaves
     it. *record*: how many messages each connection keeps for `replay`; None keeps 20 in development and none
     otherwise, False none. *redact*: names of fields whose values are kept and shown nowhere.
@@ -390,7 +391,7 @@ class App:
         from nbws.notebook.preview import Preview
 
         self._start()
-        return Preview(self.url, path, _ticket if self.token is not None else None, height, panel_key=_panel_key)
+        return Preview(self.url, path, _ticket, height, panel_key=_panel_key)
 
     def inspector(self) -> Inspector:
         """The panel, as a widget: connections, versions, messages, errors and output, and buttons to act on them.
@@ -576,7 +577,7 @@ class App:
                 allowed_hosts=frozenset(options.allowed_hosts),
                 allowed_origins=frozenset(options.allowed_origins),
                 token=token,
-                ticket=_ticket if token is not None else None,
+                ticket=_ticket,
                 cookie=f"nbws-{port}",
             )
             known = self._policies[port] = (options, policy)
@@ -919,6 +920,7 @@ class App:
             bind(options.host, port, exact=exact),
             host=options.host,
             limits=options.limits,
+            compression=options.compression,
             startup_error=lambda: self._asgi.startup_error,
             on_stop=self._begin_to_stop,
         )

@@ -135,12 +135,12 @@ class AsgiApp:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] in ("http", "websocket"):
-            await self._gate({**scope, "app": self._desk}, receive, send)
+            await self._gate(scope, receive, send)
 
     # -- routing
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._stack()(scope, receive, send)
+        await self._stack()({**scope, "app": self._desk}, receive, send)
 
     def _stack(self) -> ASGIApp:
         """Session, the author's middleware and error pages around the routes; made anew where they changed."""
