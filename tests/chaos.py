@@ -277,8 +277,10 @@ def proxy_in_thread(target: int) -> Iterator[ProxyInThread]:
     try:
         found._wait(proxy.__aenter__())
         found.url = proxy.url
-        yield found
-        found._wait(proxy.__aexit__())
+        try:
+            yield found
+        finally:
+            found._wait(proxy.__aexit__())
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(SECONDS)
