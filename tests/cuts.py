@@ -47,8 +47,8 @@ class Recorded(Outbox):
 class Watched:
     """An app with rooms, which answers what it is told, and knows what it was told on which connection."""
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
-        self.app = App(port=0, limits=limits)
+    def __init__(self, limits: Limits = LIMITS, **options: Any) -> None:
+        self.app = App(port=0, limits=limits, **options)
         self.sent: dict[str, list[str | bytes]] = {}  # by the id of the connection, as everything here
         self.got: dict[str, list[int]] = {}
         self.ids: dict[str, str] = {}  # by the key that the client shows
@@ -114,6 +114,7 @@ class Roamer(Resuming):
         self.epochs: list[Epoch] = []
         self.sockets = 0
         self.absences = 0  #: that were longer than the app waits
+        self.is_faithful = False  #: no absence is long
         self.is_quiet = False
         self._number = 0
         self._is_leaving = False
@@ -135,7 +136,7 @@ class Roamer(Resuming):
             self.socket = None
             if self._is_leaving:
                 return
-            if not self.is_quiet and self.chance.random() < 0.02:
+            if not (self.is_quiet or self.is_faithful) and self.chance.random() < 0.02:
                 self.absences += 1
                 await asyncio.sleep(long_absence)
             await asyncio.sleep(self.chance.uniform(0, 0.1))

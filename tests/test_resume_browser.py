@@ -29,7 +29,10 @@ def until(condition: Callable[[], Any], page: Page) -> None:
 
 
 class Chat:
-    """An app that keeps the lines it was told, with a page that shows them, behind a proxy."""
+    """An app that keeps the lines it was told, with a page that shows them.
+
+    Its handlers are coroutines, so that no page is made between the keeping of a line and the sending of it.
+    """
 
     def __init__(self, **limits: Any) -> None:
         self.app = App(port=0, limits=Limits(**limits))
@@ -40,11 +43,11 @@ class Chat:
         note = lambda what: lambda ws: self.events.append((what, ws.id))  # noqa: E731
         self.app.ws("/ws", conn=note("conn"), disconn=note("disconn"))(self.told)
 
-    def page(self) -> Any:
+    async def page(self) -> Any:
         form = Form(Input(name="text", id="text"), ws_send=True, id="form")
         return Ul(*map(Li, self.lines), id="lines"), Div(form, hx_ext="ws", ws_connect="/ws")
 
-    def told(self, text: str) -> None:
+    async def told(self, text: str) -> None:
         self.say(text)
 
     def say(self, text: str) -> None:
