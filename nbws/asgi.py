@@ -43,7 +43,7 @@ from nbws.page import STATIC, document, notice, panel_page
 from nbws.pages import OpenPage, Pages, Served
 from nbws.reading import reach
 from nbws.responses import PageResponse, respond
-from nbws.resume import PARAMETER, Asked
+from nbws.resume import ASKS_SENT, PARAMETER, SAYS_SENT, Asked
 from nbws.security import Policy, is_same
 from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websocket, resume_session
 from nbws.speaking import Speaker, speaker
@@ -169,7 +169,25 @@ class AsgiApp:
         return ServerErrorMiddleware(stack, handler=handler, debug=options.debug)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            send = self._says_sent(scope, send)
         await self.router(scope, receive, send)
+
+    def _says_sent(self, scope: Scope, send: Send) -> Send:
+        """*send*, and where the page is fetched because websockets missed something, what they were sent until now."""
+        keys = next((value for name, value in scope["headers"] if name == ASKS_SENT), None)
+        if keys is None:
+            return send
+        known = map(self.conversations.get, keys.decode("latin-1").split(","))
+        counts = [str(each.connection.sent_so_far) if each is not None else "0" for each in known]
+        header = (SAYS_SENT, ",".join(counts).encode())
+
+        async def say(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), header]}
+            await send(message)
+
+        return say
 
     @property
     def router(self) -> Router:

@@ -378,6 +378,13 @@ class Connection:
             return False
         return self.sent.is_filling_up(self._away_since - len(self._outbox))
 
+    @property
+    def sent_so_far(self) -> int:
+        """Of the frames that were sent until now so many are sure to be counted, where the client is able to resume."""
+        if self.sent is None:
+            return 0
+        return self.sent.count + (len(self._outbox) if self._outbox.overflow == "close" else 0)
+
     async def drained(self, seconds: float = 5.0) -> None:
         """Wait until the outbox is below its high-water mark, *seconds* at the most. On the connection's loop only."""
         end = self._loop.time() + seconds
