@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import inspect
 import itertools
 import logging
 import os
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
@@ -33,6 +35,7 @@ from nbws.handlers import (
     Version,
     WsHandler,
     changes,
+    functions_of,
 )
 from nbws.html import fragment
 from nbws.identity import identity_of_new_app, is_importing, known_app, remember, runs_here, this_notebook
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from nbws.notebook.preview import Preview
     from nbws.server import Server
     from nbws.testing import BlockingClient, Client, Visits
+    from nbws.watchdog import Blocked
 
 __all__ = ["App"]
 
@@ -661,6 +665,43 @@ class App:
         if self._notebook is not None and cell and (self.options.prints == "cell" or not self.feed.is_heard):
             self._notebook.write_under(cell, text, "stderr" if stream == "stderr" else "stdout")
 
+    def works(self, version: Version) -> None:
+        """A call of *version* has ended without an error for the first time: what failed before it is of the past."""
+        if self._reporter.listed:
+            self.feed.changed()
+
+    def is_authors(self, code: CodeType) -> bool:
+        """Whether *code* is that of a handler, hook or task that is live."""
+        return code in self._functions()
+
+    def tell_of_blocked(self, blocked: Blocked) -> None:
+        """Say which handler has kept the loop to itself. Callable from any thread."""
+        key, name, remedy = self._functions().get(blocked.code, (None, "", ""))
+        if key is None:
+            return
+        entry = self.table.get(key)
+        version = f" v{entry.version}" if entry is not None else ""
+        seconds = f"{blocked.seconds:.1f} s" if blocked.has_ended else f"more than {blocked.seconds:.0f} s"
+        at = f", at line {blocked.line} `{blocked.source}`" if blocked.source else ""
+        text = f"{name}{version} on {key} kept the server for {seconds}{at}: nobody else was served; {remedy}"
+        self._reporter.notify_once(key, (version, blocked.line), text)
+        self.feed.changed()
+
+    def _functions(self) -> dict[CodeType, tuple[Key, str, str]]:
+        """What runs on the server's loop -> (its key, its name, what to do where it blocks)."""
+        found: dict[CodeType, tuple[Key, str, str]] = {}
+        for key, entry in self.table.live():
+            target = entry.definition.target
+            functions = (target.bound.fn,) if isinstance(target, TaskHandler) else functions_of(target)
+            for fn in functions:
+                if not hasattr(fn, "__code__"):
+                    continue
+                remedy = "await what takes long, or make it a plain `def`, which runs in a worker thread"
+                if not inspect.iscoroutinefunction(fn) and not inspect.isasyncgenfunction(fn):
+                    remedy = "a `def` hook or task runs on the loop: make it `async def`, and await what takes long"
+                found[fn.__code__] = (key, fn.__name__, remedy)
+        return found
+
     def on_problem(self, connection: Connection, problem: str) -> None:
         """Warn the author, once, of something that the browser will not show."""
         self._reporter.warn(connection.key, problem)
@@ -967,21 +1008,28 @@ class App:
             for key, entry in self.table.live()
             if isinstance(entry.definition.target, WsHandler | HttpHandler)
         ]
+        listed = [each for each in self._reporter.listed if not self._is_mended(each.error)]
         errors = [
-            {"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback, "times": listed.times}
-            for listed in self._reporter.listed
-            for e in [listed.error]
+            {"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback, "times": each.times}
+            for each in listed
+            for e in [each.error]
         ]
+        all_stand = len(listed) == len(self._reporter.listed)
         return {
             "endpoints": versions,
             "errors": errors,
-            "error_count": self._reporter.count,
+            "error_count": self._reporter.count if all_stand else len(listed),
             "said": [
                 {"id": each.number, "who": str(each.speaker), "path": each.speaker.key.path, "text": each.text}
                 for each in list(self._reporter.said)[-_SAID_SHOWN:]
             ],
             "notices": [{"id": notice.id, "text": notice.text} for notice in self._reporter.notices],
         }
+
+    def _is_mended(self, error: HandlerError) -> bool:
+        """Whether a later version of what failed has worked."""
+        entry = self.table.get_live(error.key)
+        return entry is not None and entry.version > (error.version or 0) and entry.current.worked > 0
 
     def _tell(self, key: Key, text: str, level: int) -> None:
         if self._notebook is None:
