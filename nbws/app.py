@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from nbws.notebook.inspector import Inspector
-    from nbws.notebook.preview import Preview
+    from nbws.notebook.preview import Preview, Previews
     from nbws.server import Server
     from nbws.testing import BlockingClient, Client, Visits
     from nbws.watchdog import Blocked
@@ -383,19 +383,25 @@ class App:
             return None
         return derive_token(key or self._random_key.encode())
 
-    def preview(self, path: str = "/", height: int | None = None, transport: str = "auto") -> Preview:
+    def preview(
+        self, path: str = "/", height: int | None = None, transport: str = "auto", clients: int = 1
+    ) -> Preview | Previews:
         """The page at *path* in an IFrame, as high as its content or *height* pixels. Starts the app and publishes.
 
+        *clients* shows it so many times, up to nine, beside each other: each is a user with a session of its own.
         *transport* says how the frame reaches the app: "auto" and "direct" go to its port.
         """
         if transport not in ("auto", "direct"):
             raise ValueError(f"transport={transport!r} is not there; 'auto' and 'direct' go to the app's port")
         if not path.startswith("/"):
             raise ValueError(f"{path!r} is no path; it starts with '/'")
-        from nbws.notebook.preview import Preview
+        if not isinstance(clients, int) or not 1 <= clients <= 9:
+            raise ValueError(f"clients={clients!r} is no number of clients; give one from 1 to 9")
+        from nbws.notebook.preview import Preview, Previews
 
         self._start()
-        return Preview(self.url, path, _ticket, height, panel_key=_panel_key)
+        preview = Preview(self.url, path, _ticket, height, panel_key=_panel_key)
+        return preview if clients == 1 else Previews(preview, clients)
 
     def inspector(self) -> Inspector:
         """The panel, as a widget: connections, versions, messages, errors and output, and buttons to act on them.
