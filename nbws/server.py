@@ -21,7 +21,7 @@ import uvicorn
 
 from nbws.connection import SOCKET
 from nbws.door import WebsocketDoor, http_door
-from nbws.errors import PortTakenError, ServerStartError
+from nbws.errors import PortTakenError, ServerStartError, described
 from nbws.limits import Limits
 
 __all__ = ["Server", "bind"]
@@ -91,6 +91,7 @@ class _Websocket(WebsocketDoor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lost = asyncio.Event()
+        self.on_shutdown: Callable[[Callable[[], None]], None] | None = None
 
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
@@ -105,6 +106,12 @@ class _Websocket(WebsocketDoor):
     def abort(self) -> None:
         if not self.lost.is_set():
             self.transport.abort()
+
+    def shutdown(self) -> None:
+        if self.on_shutdown is not None and not self.close_sent:
+            self.on_shutdown(super().shutdown)
+        else:
+            super().shutdown()
 
     def unsent(self) -> int:
         return 0 if self.lost.is_set() else self.transport.get_write_buffer_size()
@@ -209,7 +216,7 @@ class Server:
                 self._sock.close()
         if not is_up:
             cause = self._startup_error() or self._failure
-            what = f"{type(cause).__name__}: {cause}" if cause else f"no answer after {START_SECONDS:g} s"
+            what = described(cause) if cause else f"no answer after {START_SECONDS:g} s"
             raise ServerStartError(f"the server did not start: {what}") from cause
         # A kernel that shuts down or restarts runs these: clients get 1012, shutdown functions their turn.
         atexit.register(self.stop)
@@ -230,14 +237,15 @@ class Server:
             pass
         except SystemExit:
             cause = self._startup_error()
-            raise ServerStartError(f"the server did not start: {type(cause).__name__}: {cause}") from cause
+            what = described(cause) if cause is not None else "no reason is known"
+            raise ServerStartError(f"the server did not start: {what}") from cause
 
     @property
     def is_running(self) -> bool:
         return self._thread.is_alive() and not self._uvicorn.should_exit
 
     def stop(self) -> None:
-        """Refuse new connections, let handlers in flight finish, close the rest with 1012. Returns within 6 s."""
+        """Refuse new connections, let handlers in flight send their replies, close with 1012. Returns within 6 s."""
         atexit.unregister(self.stop)
         self._uvicorn.should_exit = True
         if threading.current_thread() is not self._thread:
