@@ -140,16 +140,13 @@ class Worker:
         while self._inbox_bytes >= self._desk.limits.inbox_bytes:
             self._was_taken.clear()
             await self._was_taken.wait()
-        await self._put(frame)
+        await self._inbox.put(frame)
+        self._inbox_bytes += len(frame)
 
     @property
     def is_full(self) -> bool:
         """Whether `put` would wait for a handler."""
         return self._inbox.full() or self._inbox_bytes >= self._desk.limits.inbox_bytes
-
-    async def _put(self, frame: str | bytes) -> None:
-        await self._inbox.put(frame)
-        self._inbox_bytes += len(frame)
 
     def put_last(self, frames: Iterable[str | bytes]) -> None:
         """Give it the frames after which none comes, be there room or not."""
@@ -351,7 +348,7 @@ class Worker:
         """Handle *frame* again. Callable from any thread."""
         if self._ends or not self._connection.is_open:
             raise NbwsError("the connection of the message that failed has gone, so it cannot be run again")
-        asyncio.run_coroutine_threadsafe(self._put(frame), self._loop)
+        asyncio.run_coroutine_threadsafe(self.put(frame), self._loop)
 
     def _awaits_migration(self) -> bool:
         entry = self._desk.table.get_live(self._connection.key)
