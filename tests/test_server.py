@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 import pytest
 from clients import SECONDS, Client, free_port, http, running, talk, until, websocket
