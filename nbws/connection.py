@@ -25,6 +25,7 @@ from nbws.recording import Recorded, watching
 from nbws.resume import SentLog
 from nbws.rooms import Rooms
 from nbws.state import State
+from nbws.transcript import Log
 
 __all__ = ["SOCKET", "CloseCode", "Connection", "Membership", "Sent", "Socket", "current_connection"]
 
@@ -180,6 +181,7 @@ class Connection:
         self._written = 0  # bytes handed to the socket
         self._taken, self._taken_at = 0, 0.0  # how many of them it has passed on, and when that was more than before
         self._recorded: deque[Recorded] | None = None
+        self.log: Log | None = None  #: takes note of what is said; None where nothing does
         self.pinned: Version | None = None  #: the version that serves it; None is the live one
         self._close: tuple[int, str] | None = None
         self._gone = False
@@ -293,6 +295,12 @@ class Connection:
     def url(self) -> Any:
         return self._handshake.url
 
+    @property
+    def address(self) -> str:
+        """What the client has asked for: the path and the query, in which no credential is."""
+        query = self.scope.get("query_string", b"").decode("latin-1")
+        return f"{self.scope.get('path', self.key.path)}{'?' if query else ''}{query}"
+
     def __repr__(self) -> str:
         pinned = f", pinned to v{self.pinned.number}" if self.pinned is not None else ""
         state = ", closed" if not self.is_open else ", cut off" if self.is_away else ""
@@ -316,6 +324,8 @@ class Connection:
             overflows = not self._outbox.put(data, size)
             if overflows:
                 self._drop_all("the client reads too slowly")
+        if self.log is not None:
+            self.log.sent(self.id, self.key.path, self.address, data)
         self._wake(self._filled)
         if overflows:
             self._close_soon(_OVERFLOW_SECONDS)
@@ -356,10 +366,24 @@ class Connection:
             self._give_up("the client does not read")
 
     @property
+    def waiting_bytes(self) -> int:
+        """How much of what was sent to it waits in the outbox."""
+        return self._outbox.waiting_bytes
+
+    @property
     def is_above_high_water(self) -> bool:
         if self._outbox.waiting_bytes > self._outbox.limit // 4:
             return True
-        return self.is_away and self.sent is not None and self.sent.is_filling_up(self._away_since)
+        if not self.is_away or self.sent is None:
+            return False
+        return self.sent.is_filling_up(self._away_since - len(self._outbox))
+
+    @property
+    def sent_so_far(self) -> int:
+        """Of the frames that were sent until now so many are sure to be counted, where the client is able to resume."""
+        if self.sent is None:
+            return 0
+        return self.sent.count + (len(self._outbox) if self._outbox.overflow == "close" else 0)
 
     async def drained(self, seconds: float = 5.0) -> None:
         """Wait until the outbox is below its high-water mark, *seconds* at the most. On the connection's loop only."""

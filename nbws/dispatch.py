@@ -39,9 +39,8 @@ __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
 _END = object()  # no more frames come
 _LOOK = object()  # another version may be live
-_LONG = (
-    16 * 1024
-)  # of a frame: what is longer is neither shown nor kept with its error; of a traceback the middle is left out
+_IN_A_ROW = 8  # messages of one connection, before the others have their turn
+_LONG = 16 * 1024  # of a frame: longer ones are neither shown nor kept with an error; of a traceback the middle goes
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,8 @@ class Worker:
         self._connection = connection
         self._query = query
         self._inbox: asyncio.Queue[Any] = asyncio.Queue(desk.limits.inbox_messages)
+        self._inbox_bytes = 0
+        self._was_taken = asyncio.Event()
         self._last: deque[str | bytes] = deque()  # frames after those of the inbox, and after which none comes
         self._skips_call = False
         self._ends = False
@@ -117,6 +118,7 @@ class Worker:
         self._copies_state = True
         self._unread = 0  # messages in a row that no handler could read
         self._pace = Pace()
+        self._in_a_row = 0  # messages that were handled one right after the other
         # What handles messages for as long as this table is live: to look it up for each message takes 0.4 us, to see
         # that nothing was published 0.03. Held weakly, since a silent connection would keep what is long replaced.
         self._looked_up_in: Callable[[], HandlerTable | None] = lambda: None
@@ -131,12 +133,19 @@ class Worker:
         limit = self._desk.limits.messages_per_second
         if limit is not None:
             await asyncio.sleep(self._pace.wait(limit, time.monotonic()))
-        await self._inbox.put(frame)
+        while self._inbox_bytes >= self._desk.limits.inbox_bytes:
+            self._was_taken.clear()
+            await self._was_taken.wait()
+        await self._put(frame)
 
     @property
     def is_full(self) -> bool:
         """Whether `put` would wait for a handler."""
-        return self._inbox.full()
+        return self._inbox.full() or self._inbox_bytes >= self._desk.limits.inbox_bytes
+
+    async def _put(self, frame: str | bytes) -> None:
+        await self._inbox.put(frame)
+        self._inbox_bytes += len(frame)
 
     def put_last(self, frames: Iterable[str | bytes]) -> None:
         """Give it the frames after which none comes, be there room or not."""
@@ -178,6 +187,9 @@ class Worker:
             while not (self._ends and self._inbox.empty() and not self._last):
                 from_inbox = not (self._last and self._inbox.empty())
                 frame = await self._guarded(self._inbox.get()) if from_inbox else self._last.popleft()
+                if from_inbox and isinstance(frame, str | bytes):
+                    self._inbox_bytes -= len(frame)
+                    self._was_taken.set()
                 if frame is _END:
                     continue
                 if frame is _LOOK:
@@ -186,6 +198,10 @@ class Worker:
                     frame.set()
                 elif frame is not None:
                     await self._guarded(self._handle(frame))
+                    self._in_a_row = 0 if self._inbox.empty() else self._in_a_row + 1
+                    if self._in_a_row >= _IN_A_ROW:  # handlers that wait for nothing would leave nobody else a turn
+                        self._in_a_row = 0
+                        await self._guarded(asyncio.sleep(0))
             while self._awaits_migration():  # `disconn` is the live version's, and so must the state be that it finds
                 await self._guarded(self._look_for_new_version())
         finally:
@@ -226,11 +242,13 @@ class Worker:
             _let_go(exc, frame)
             self._count_unread(exc)
             if recorded is not None:
-                recorded.error = described(exc)
+                recorded.failed(described(exc))
             version.has_failed(is_clients=isinstance(exc, MessageError))
             self._desk.report(self._error(exc, handler.message.name, version, frame), partial(self._retry, frame))
         finally:
             version.running -= 1
+            if recorded is not None:
+                recorded.ended()
             if token is not None:
                 watching.reset(token)
 
@@ -268,6 +286,9 @@ class Worker:
         kept = redact(frame, self._desk.redacted) if isinstance(frame, str) else frame
         recorded = Recorded(kept, version.number, Watch(connection.id), state)
         connection.record(recorded, self._desk.recorded_messages)
+        if connection.log is not None:
+            path, address = connection.key.path, connection.address
+            recorded.line = connection.log.received(connection.id, path, address, kept, version.number)
         return recorded
 
     async def rehearse(self, frame: str | bytes, handler: WsHandler) -> str | None:
@@ -324,7 +345,7 @@ class Worker:
         """Handle *frame* again. Callable from any thread."""
         if self._ends or not self._connection.is_open:
             raise NbwsError("the connection of the message that failed has gone, so it cannot be run again")
-        asyncio.run_coroutine_threadsafe(self._inbox.put(frame), self._loop)
+        asyncio.run_coroutine_threadsafe(self._put(frame), self._loop)
 
     def _awaits_migration(self) -> bool:
         entry = self._desk.table.get_live(self._connection.key)

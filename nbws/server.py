@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import errno
+import ipaddress
 import os
 import socket
 import sys
@@ -29,7 +30,7 @@ __all__ = ["Server", "bind"]
 START_SECONDS = 20.0  #: how long the app's own startup may take
 _LINGER_SECONDS = 10.0  #: how long a peer has to take what was sent, when nobody talks with it any more
 _GOODBYE_SECONDS = 1.0  #: how long a peer has to answer that the server stops
-_UNSENT_BYTES = 64 * 1024  #: kept by the system for one socket, beside what is under way
+_UNSENT_BYTES = 16 * 1024  #: kept by the system for one socket, beside what is under way
 _NEXT_PORTS = 50  #: how many ports are tried where none was asked for
 
 
@@ -75,6 +76,11 @@ def _bound(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _is_loopback(sock: socket.socket) -> bool:
+    """Whether all who can ask are on this machine, to which nothing is faster than to send what is there."""
+    return ipaddress.ip_address(sock.getsockname()[0]).is_loopback
 
 
 class _Websocket(WebsocketDoor):
@@ -187,6 +193,7 @@ class Server:
         *,
         host: str,
         limits: Limits,
+        compression: bool | None,
         startup_error: Callable[[], BaseException | None],
         on_stop: Callable[[], None],
     ) -> None:
@@ -204,7 +211,7 @@ class Server:
             ws_max_size=limits.message_bytes,
             ws_ping_interval=limits.ping_seconds,
             ws_ping_timeout=limits.ping_seconds,
-            ws_per_message_deflate=False,  # it costs memory for each connection, and loopback has no use for it
+            ws_per_message_deflate=not _is_loopback(sock) if compression is None else compression,
             lifespan="on",
             log_config=None,
             access_log=False,
