@@ -19,6 +19,7 @@ __all__ = ["OVER_SECONDS", "Conversation", "Conversations"]
 _CLOSE_SECONDS = 10.0  #: how long a server has to say that a socket, which was closed here, has ended
 OVER_SECONDS = 1.0  #: how long a new connection waits for the `disconn` of the one in whose place it comes
 _END_SECONDS = 0.5  #: how long a `disconn` has when the server does not wait any more
+_ANSWERS_SHARE = 0.9  #: of `finish_seconds`, for what has come before the server stops; the rest is for the closing
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -112,6 +113,7 @@ class Conversation:
         self._turn = 0  # of the socket that is served; one that comes later takes over
         self._reading: asyncio.Task[bool] | None = None  # the socket that is served
         self._waiting: asyncio.Task[None] | None = None  # for the client
+        self._ending: asyncio.Task[None] | None = None  # the last of it, as the server stops
         self.waiting_since = 0.0  #: the loop's time
         self._is_free = asyncio.Event()  # set while neither a socket is served nor a client waited for
         self._woken = asyncio.Event()  # set when there is no reason to wait for the client any more
@@ -201,6 +203,8 @@ class Conversation:
         if turn != self._turn:
             self._is_free.set()
             return
+        if socket is not None:
+            socket.on_shutdown = self._begin_to_end
         write = asyncio.create_task(connection.write(send, socket, first), name=f"nbws {connection.id} outbox")
         read = self._reading = asyncio.create_task(self._read(receive, socket), name=f"nbws {connection.id} socket")
         try:
@@ -213,6 +217,8 @@ class Conversation:
             self.end()
         finally:
             self._reading = None
+            if socket is not None:
+                socket.on_shutdown = None
             read.cancel()
             write.cancel()
             await asyncio.wait({read, write})
@@ -222,6 +228,23 @@ class Conversation:
         await self._rest(turn, was_cut=not read.cancelled() and problem is None and read.result())
         if problem is not None:
             raise problem
+
+    def _begin_to_end(self, close: Callable[[], None]) -> None:
+        """The server stops: *close* when what has come is answered, or has had its time."""
+
+        async def answer_all() -> None:
+            await self._worker.caught_up()
+            await self.connection.flushed()
+
+        async def end() -> None:
+            try:
+                await asyncio.wait_for(answer_all(), self._desk.limits.finish_seconds * _ANSWERS_SHARE)
+            except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+                pass
+            close()
+
+        self.connection.is_ending = True
+        self._ending = asyncio.create_task(end(), name=f"nbws {self.connection.id} last answers")
 
     async def _rest(self, turn: int, *, was_cut: bool) -> None:
         """What follows when a socket is served no longer."""
@@ -274,6 +297,8 @@ class Conversation:
         return was_cut
 
     async def _take(self, frame: str | bytes) -> None:
+        if self.connection.is_ending:
+            return
         await self._worker.put(frame)
         self._received += 1  # in the same step, so that what was taken is counted whatever is cancelled
 

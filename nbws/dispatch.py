@@ -27,7 +27,7 @@ import anyio
 import nbws.errors
 from nbws.binding import Bound, Call, Kind, binary_refused
 from nbws.connection import CloseCode, Connection, current_connection
-from nbws.errors import BindError, MessageError, NbwsError
+from nbws.errors import BindError, MessageError, NbwsError, described
 from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
 from nbws.limits import Limits, Pace
 from nbws.messages import NOTHING, Message, parse, redact, without_headers
@@ -39,7 +39,8 @@ __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
 _END = object()  # no more frames come
 _LOOK = object()  # another version may be live
-_LONG = 16 * 1024  # of a frame: what is longer is neither shown nor kept with its error
+_IN_A_ROW = 8  # messages of one connection, before the others have their turn
+_LONG = 16 * 1024  # of a frame: longer ones are neither shown nor kept with an error; of a traceback the middle goes
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,24 @@ class HandlerError:
     @property
     def title(self) -> str:
         version = f" v{self.version}" if self.version is not None else ""
-        return f"{self.handler}{version} on {self.key}: {type(self.exception).__name__}: {self.exception}"
+        return f"{self.handler}{version} on {self.key}: {described(self.exception)}"
 
     @property
     def traceback(self) -> str:
-        """The traceback, from the author's own code on; empty for a message that was refused, which has none."""
+        """The traceback, from the author's own code on; empty for a message that was refused, which has none.
+
+        Where it is very long, because the exception's text is, its middle is left out.
+        """
         if isinstance(self.exception, MessageError):
             return ""
         own = trace = self.exception.__traceback__
         while own is not None and own.tb_frame.f_code.co_filename.startswith(_NOT_THE_AUTHORS):
             own = own.tb_next
-        return "".join(traceback.format_exception(type(self.exception), self.exception, own or trace))
+        text = "".join(traceback.format_exception(type(self.exception), self.exception, own or trace))
+        if len(text) > _LONG:
+            half = _LONG // 2
+            text = f"{text[:half]}\n… ({len(text) - 2 * half:,} characters left out) …\n{text[-half:]}"
+        return text
 
 
 _NOT_THE_AUTHORS = tuple(str(Path(inspect.getfile(module)).parent) for module in (nbws.errors, asyncio, anyio))
@@ -98,15 +106,19 @@ class Worker:
         self._connection = connection
         self._query = query
         self._inbox: asyncio.Queue[Any] = asyncio.Queue(desk.limits.inbox_messages)
+        self._inbox_bytes = 0
+        self._was_taken = asyncio.Event()
         self._last: deque[str | bytes] = deque()  # frames after those of the inbox, and after which none comes
         self._skips_call = False
         self._ends = False
         self._is_stopped = False
+        self._waits_for_endpoint = True
         self._calls = 0  # begun so far
         self._seen: Version | None = None  # the version that the connection's state is of
         self._copies_state = True
         self._unread = 0  # messages in a row that no handler could read
         self._pace = Pace()
+        self._in_a_row = 0  # messages that were handled one right after the other
         # What handles messages for as long as this table is live: to look it up for each message takes 0.4 us, to see
         # that nothing was published 0.03. Held weakly, since a silent connection would keep what is long replaced.
         self._looked_up_in: Callable[[], HandlerTable | None] = lambda: None
@@ -121,16 +133,31 @@ class Worker:
         limit = self._desk.limits.messages_per_second
         if limit is not None:
             await asyncio.sleep(self._pace.wait(limit, time.monotonic()))
-        await self._inbox.put(frame)
+        while self._inbox_bytes >= self._desk.limits.inbox_bytes:
+            self._was_taken.clear()
+            await self._was_taken.wait()
+        await self._put(frame)
 
     @property
     def is_full(self) -> bool:
         """Whether `put` would wait for a handler."""
-        return self._inbox.full()
+        return self._inbox.full() or self._inbox_bytes >= self._desk.limits.inbox_bytes
+
+    async def _put(self, frame: str | bytes) -> None:
+        await self._inbox.put(frame)
+        self._inbox_bytes += len(frame)
 
     def put_last(self, frames: Iterable[str | bytes]) -> None:
         """Give it the frames after which none comes, be there room or not."""
         self._last.extend(frames)
+
+    async def caught_up(self) -> None:
+        """Wait until what it was given so far is handled, but for messages to an endpoint that is retired."""
+        self._waits_for_endpoint = False
+        self._connection.poke()
+        reached = asyncio.Event()
+        await self._inbox.put(reached)
+        await reached.wait()
 
     async def finish(self, task: asyncio.Task[None]) -> None:
         """No frame comes any more: wait until those that came are handled and `disconn` has run.
@@ -160,12 +187,21 @@ class Worker:
             while not (self._ends and self._inbox.empty() and not self._last):
                 from_inbox = not (self._last and self._inbox.empty())
                 frame = await self._guarded(self._inbox.get()) if from_inbox else self._last.popleft()
+                if from_inbox and isinstance(frame, str | bytes):
+                    self._inbox_bytes -= len(frame)
+                    self._was_taken.set()
                 if frame is _END:
                     continue
                 if frame is _LOOK:
                     await self._guarded(self._look_for_new_version())
+                elif isinstance(frame, asyncio.Event):
+                    frame.set()
                 elif frame is not None:
                     await self._guarded(self._handle(frame))
+                    self._in_a_row = 0 if self._inbox.empty() else self._in_a_row + 1
+                    if self._in_a_row >= _IN_A_ROW:  # handlers that wait for nothing would leave nobody else a turn
+                        self._in_a_row = 0
+                        await self._guarded(asyncio.sleep(0))
             while self._awaits_migration():  # `disconn` is the live version's, and so must the state be that it finds
                 await self._guarded(self._look_for_new_version())
         finally:
@@ -206,11 +242,13 @@ class Worker:
             _let_go(exc, frame)
             self._count_unread(exc)
             if recorded is not None:
-                recorded.error = f"{type(exc).__name__}: {exc}"
+                recorded.failed(described(exc))
             version.has_failed(is_clients=isinstance(exc, MessageError))
             self._desk.report(self._error(exc, handler.message.name, version, frame), partial(self._retry, frame))
         finally:
             version.running -= 1
+            if recorded is not None:
+                recorded.ended()
             if token is not None:
                 watching.reset(token)
 
@@ -248,6 +286,9 @@ class Worker:
         kept = redact(frame, self._desk.redacted) if isinstance(frame, str) else frame
         recorded = Recorded(kept, version.number, Watch(connection.id), state)
         connection.record(recorded, self._desk.recorded_messages)
+        if connection.log is not None:
+            path, address = connection.key.path, connection.address
+            recorded.line = connection.log.received(connection.id, path, address, kept, version.number)
         return recorded
 
     async def rehearse(self, frame: str | bytes, handler: WsHandler) -> str | None:
@@ -256,7 +297,7 @@ class Worker:
         try:
             await asyncio.wait_for(self._run(frame, handler.message), self._desk.limits.finish_seconds)
         except Exception as exc:
-            return f"{type(exc).__name__}: {exc}"
+            return described(exc)
         return None
 
     async def _look_up(self) -> bool:
@@ -269,7 +310,7 @@ class Worker:
             entry = table.get_live(self._connection.key)
             if entry is not None:
                 break
-            if self._ends or not self._connection.is_open:
+            if self._ends or not self._waits_for_endpoint or not self._connection.is_open:
                 return False
             await self._connection.poked()
         version, handler = self._chosen(entry)
@@ -304,7 +345,7 @@ class Worker:
         """Handle *frame* again. Callable from any thread."""
         if self._ends or not self._connection.is_open:
             raise NbwsError("the connection of the message that failed has gone, so it cannot be run again")
-        asyncio.run_coroutine_threadsafe(self._inbox.put(frame), self._loop)
+        asyncio.run_coroutine_threadsafe(self._put(frame), self._loop)
 
     def _awaits_migration(self) -> bool:
         entry = self._desk.table.get_live(self._connection.key)
@@ -385,8 +426,8 @@ class Worker:
             try:
                 async for item in result:
                     await connection.send(item)
-                    if not connection.is_open:  # one that never waits would keep the loop from everybody
-                        break
+                    if not connection.is_open or connection.is_ending:
+                        break  # one that never waits would keep the loop from everybody
             finally:
                 await result.aclose()
         elif isinstance(result, types.GeneratorType):
@@ -401,6 +442,9 @@ class Worker:
                 return
             self._connection.send(item)
             self._connection.drained_from_thread()
+            if self._connection.is_ending:
+                items.close()
+                return
 
     def _is_cancelled_from_outside(self) -> bool:
         if self._skips_call or self._is_stopped:

@@ -25,7 +25,7 @@ reload_interval max_part_size routes after
 _SEQUENCES = ("exts", "before", "middleware", "on_startup", "on_shutdown", "allowed_hosts", "allowed_origins", "redact")
 _OTHER_NAMES = {"sess_https_only": "https_only"}
 _NONE_IS_A_VALUE = frozenset(
-    ("port", "token", "secret_key", "max_age", "session_store", "body_wrap", "lifespan", "auto_rollback", "record")
+    "port token secret_key max_age session_store body_wrap lifespan auto_rollback record compression".split()
 )
 
 
@@ -52,6 +52,7 @@ class Options:
     allowed_hosts: Sequence[str] = ()
     allowed_origins: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
+    compression: bool | None = None
     before: Sequence[Callable[..., Any]] = ()
     body_wrap: Callable[..., Any] | None = None
     middleware: Sequence[Any] = ()
@@ -95,6 +96,8 @@ class Options:
             raise DefinitionError(
                 f"record={self.record!r} is no number of messages; give one such as 20, False for none, or None"
             )
+        if not (self.compression is None or isinstance(self.compression, bool)):
+            raise DefinitionError(f"compression={self.compression!r} is no choice; give True, False or None")
         if self.prints not in ("panel", "cell"):
             raise DefinitionError(f"prints={self.prints!r} is no place; there is 'panel' and 'cell'")
         if not isinstance(self.limits, Limits):

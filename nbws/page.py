@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from nbws.html import Tag, ft, to_xml
 
-__all__ = ["HEAD_TAGS", "STATIC", "Document", "document", "notice", "split_head"]
+__all__ = ["HEAD_TAGS", "STATIC", "Document", "document", "notice", "panel_page", "split_head"]
 
 STATIC = "/_nbws/static"
 """Where the app serves the files of `nbws/static`."""
@@ -52,11 +52,13 @@ def document(
     htmlkw: Mapping[str, Any] | None = None,
     bodykw: Mapping[str, Any] | None = None,
     strips_token: bool = False,
+    knows_ticket: bool = False,
     in_development: bool = False,
 ) -> Document:
     """The whole page around *content*.
 
     *root* is the path under which the app is served. *strips_token* takes the credential out of the address bar.
+    *knows_ticket* has the page talk to what frames it, where that knows the ticket of the page's URL as well.
     *in_development* has the page listen to the feed, and change in place when its code does.
     """
     head, body = split_head(content)
@@ -81,7 +83,8 @@ def document(
     if not default_hdrs:
         return Document(_DOCTYPE + page())
     digest = hashlib.blake2b(page().encode(), digest_size=12).hexdigest() if in_development else None
-    own = ft("script", src=f"{root}{STATIC}/nbws.js", data_root=root, data_strips_token=strips_token, data_page=digest)
+    data = {"root": root, "strips_token": strips_token, "knows_ticket": knows_ticket, "page": digest}
+    own = ft("script", src=f"{root}{STATIC}/nbws.js", **{f"data_{name}": value for name, value in data.items()})
     html = Document(_DOCTYPE + page(own))
     html.digest = digest
     return html
@@ -96,3 +99,15 @@ def notice(title: str, text: str) -> Markup:
     head = (ft("meta", charset="utf-8"), ft("title", title), ft("style", style))
     page = ft("html", ft("head", *head), ft("body", ft("h1", title), ft("p", text)), lang="en")
     return _DOCTYPE + to_xml(page)
+
+
+def panel_page(root: str, address: str, key: str) -> Markup:
+    """The panel as a page, for a frame under a preview. It asks at *address*, with *key*."""
+    script = f'import {{ page }} from "{root}{STATIC}/inspector.js"; page(document.getElementById("panel"));'
+    style = ft("style", Markup("body{margin:0;background:transparent}.nbws-panel{margin:0;border-radius:0}"))
+    links = ft("link", rel="stylesheet", href=f"{root}{STATIC}/inspector.css")
+    head = ft("head", ft("meta", charset="utf-8"), ft("title", "Panel of the app"), links, style)
+    body = ft(
+        "body", ft("div", id="panel", data_address=address, data_key=key), ft("script", Markup(script), type="module")
+    )
+    return _DOCTYPE + to_xml(ft("html", head, body, lang="en"))

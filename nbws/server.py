@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import errno
+import ipaddress
 import os
 import socket
 import sys
@@ -20,7 +21,7 @@ import uvicorn
 
 from nbws.connection import SOCKET
 from nbws.door import WebsocketDoor, http_door
-from nbws.errors import PortTakenError, ServerStartError
+from nbws.errors import PortTakenError, ServerStartError, described
 from nbws.limits import Limits
 
 __all__ = ["Server", "bind"]
@@ -75,6 +76,11 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
+def _is_loopback(sock: socket.socket) -> bool:
+    """Whether all who can ask are on this machine, to which nothing is faster than to send what is there."""
+    return ipaddress.ip_address(sock.getsockname()[0]).is_loopback
+
+
 class _Websocket(WebsocketDoor):
     """A `Socket` too, and the extension that gives it.
 
@@ -85,6 +91,7 @@ class _Websocket(WebsocketDoor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lost = asyncio.Event()
+        self.on_shutdown: Callable[[Callable[[], None]], None] | None = None
 
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
@@ -99,6 +106,12 @@ class _Websocket(WebsocketDoor):
     def abort(self) -> None:
         if not self.lost.is_set():
             self.transport.abort()
+
+    def shutdown(self) -> None:
+        if self.on_shutdown is not None and not self.close_sent:
+            self.on_shutdown(super().shutdown)
+        else:
+            super().shutdown()
 
     def unsent(self) -> int:
         return 0 if self.lost.is_set() else self.transport.get_write_buffer_size()
@@ -159,6 +172,7 @@ class Server:
         *,
         host: str,
         limits: Limits,
+        compression: bool | None,
         startup_error: Callable[[], BaseException | None],
         on_stop: Callable[[], None],
     ) -> None:
@@ -176,7 +190,7 @@ class Server:
             ws_max_size=limits.message_bytes,
             ws_ping_interval=limits.ping_seconds,
             ws_ping_timeout=limits.ping_seconds,
-            ws_per_message_deflate=False,  # it costs memory for each connection, and loopback has no use for it
+            ws_per_message_deflate=not _is_loopback(sock) if compression is None else compression,
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -202,7 +216,7 @@ class Server:
                 self._sock.close()
         if not is_up:
             cause = self._startup_error() or self._failure
-            what = f"{type(cause).__name__}: {cause}" if cause else f"no answer after {START_SECONDS:g} s"
+            what = described(cause) if cause else f"no answer after {START_SECONDS:g} s"
             raise ServerStartError(f"the server did not start: {what}") from cause
         # A kernel that shuts down or restarts runs these: clients get 1012, shutdown functions their turn.
         atexit.register(self.stop)
@@ -223,14 +237,15 @@ class Server:
             pass
         except SystemExit:
             cause = self._startup_error()
-            raise ServerStartError(f"the server did not start: {type(cause).__name__}: {cause}") from cause
+            what = described(cause) if cause is not None else "no reason is known"
+            raise ServerStartError(f"the server did not start: {what}") from cause
 
     @property
     def is_running(self) -> bool:
         return self._thread.is_alive() and not self._uvicorn.should_exit
 
     def stop(self) -> None:
-        """Refuse new connections, let handlers in flight finish, close the rest with 1012. Returns within 6 s."""
+        """Refuse new connections, let handlers in flight send their replies, close with 1012. Returns within 6 s."""
         atexit.unregister(self.stop)
         self._uvicorn.should_exit = True
         if threading.current_thread() is not self._thread:

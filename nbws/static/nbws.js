@@ -7,6 +7,14 @@
   const root = own.dataset.root || "";
 
   const url = new URL(location.href);
+  /* What frames the page hears what goes on in it, tracebacks and all, if it knows the ticket that the page, or one
+     before it in this tab, was opened with: any page of another port could frame it too. */
+  const tickets = new Set();
+  try { JSON.parse(sessionStorage.getItem("nbws-tickets") || "[]").forEach((each) => tickets.add(each)); } catch { }
+  if (own.hasAttribute("data-knows-ticket")) {
+    url.searchParams.getAll("nbws-ticket").forEach((each) => tickets.add(each));
+    try { sessionStorage.setItem("nbws-tickets", JSON.stringify([...tickets].slice(-20))); } catch { }
+  }
   const credentials = ["nbws-ticket", ...(own.hasAttribute("data-strips-token") ? ["token"] : [])];
   if (credentials.some((name) => url.searchParams.has(name))) {
     credentials.forEach((name) => url.searchParams.delete(name));
@@ -32,48 +40,63 @@
   }, true);
 
   const MARK = "\0nbws", COMES_BACK = [1006, 1011, 1012, 1013], KEPT = 256, KEPT_CHARACTERS = 1 << 20, ACKNOWLEDGED = 32;
-  const SILENT = 20000, PATIENCE = 10000;  // milliseconds without a word until the server is asked, and for its answer
+  // Milliseconds: without a word until the server is asked, for its answer, and until one that does not greet is another's.
+  const SILENT = 20000, PATIENCE = 10000, GREETS = 1000;
   const conversations = new WeakMap();  // socket -> what was said on it and on those before it
   const served = new Set();  // sockets on which the server has greeted
+  const others = new Set();  // addresses at which something else serves: an app that is mounted, say
   let continued = null;  // the conversation with which the next socket goes on
 
   function connect(url) {
     const address = new URL(url, document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
     const place = address.href;
+    if (address.host !== location.host || others.has(place)) return asItIs(new WebSocket(address));
     const said = continued && continued.place === place ? continued
       : { place, key: "", received: 0, sent: 0, log: [], size: 0, held: [], late: null, left: [] };
     address.searchParams.set("nbws-resume", said.key && `${said.key}.${said.received}`);
-    const socket = said.socket = new WebSocket(address);
-    socket.binaryType = window.htmx.config.wsBinaryType;
+    const socket = said.socket = asItIs(new WebSocket(address));
     conversations.set(socket, said);
     const transmit = socket.send.bind(socket);
-    let greeted = false, isLeft = false, asked = null, heard = 0;
+    let maySpeak = false, isOther = false, isLeft = false, asked = null, heard = 0;
 
     const drop = () => { said.size -= said.log.shift().length || 0; };
     socket.send = (data) => {
-      if (!greeted) return void said.held.push(data);
+      if (!maySpeak) return void said.held.push(data);
       said.sent += 1;
       said.log.push(data);
       said.size += data.length || 0;
       while (said.log.length > KEPT || said.size > KEPT_CHARACTERS) drop();
       transmit(data);
+      if (isOther) return;
       if (said.sent % ACKNOWLEDGED === 0 || said.size > KEPT_CHARACTERS / 4) transmit(`${MARK}${said.received}?`);
     };
     const acknowledge = (got) => { while (said.log.length > said.sent - got) drop(); };
+    const speak = () => {
+      maySpeak = true;
+      for (const data of said.held.splice(0)) socket.send(data);
+    };
+    const isAnothers = () => {
+      if (maySpeak || said.key || socket.readyState !== WebSocket.OPEN) return;
+      isOther = true;
+      others.add(place);
+      speak();
+    };
     const greet = ({ key, got, resync }) => {
       let isWhole = !resync;
-      if (said.key === key) {
+      if (isOther) {  // it was only slow
+        isOther = !others.delete(place);
+        said.key = key;
+      } else if (said.key === key) {
         isWhole = said.log.length >= said.sent - got;
         acknowledge(got);
         said.log.forEach((data) => transmit(data));
       } else {
         Object.assign(said, { key, received: 0, sent: 0, log: [], size: 0 });
       }
-      greeted = true;
       served.add(socket);
       for (const old of said.left.splice(0)) old.close();
-      for (const data of said.held.splice(0)) socket.send(data);
+      speak();
       if (!isWhole) resynchronise(said);
     };
     socket.addEventListener("message", (event) => {
@@ -85,6 +108,8 @@
         const told = JSON.parse(event.data.slice(MARK.length));
         return told.key ? greet(told) : acknowledge(told.got);
       }
+      isAnothers();
+      if (isOther) return;
       said.received += 1;
       if (said.received % ACKNOWLEDGED === 0) transmit(MARK + said.received);
       if (said.late) {
@@ -108,12 +133,19 @@
     /* To htmx it was cut. It is not closed before another one is there: should the server still hear it, it would take
        that for a goodbye. */
     const leaveAlone = () => {
+      if (socket.readyState === WebSocket.CONNECTING) socket.close();
       if (socket.readyState !== WebSocket.OPEN) return;
       Object.defineProperty(socket, "readyState", { value: WebSocket.CLOSED });
       said.left.push(socket);
       socket.dispatchEvent(new CloseEvent("close", { code: 1006 }));
       isLeft = true;
     };
+    socket.addEventListener("open", () => setTimeout(isAnothers, GREETS));
+    setTimeout(() => maySpeak || leaveAlone(), SILENT);
+    return socket;
+  }
+  function asItIs(socket) {
+    socket.binaryType = window.htmx.config.wsBinaryType;
     return socket;
   }
   const askAll = (isUrgent) => served.forEach((socket) => socket.askWhether(isUrgent));
@@ -210,6 +242,7 @@
   let lost = false, ended = false;
   window.addEventListener("message", (event) => {
     if (event.source !== window.parent || window.parent === window || !event.data || event.data.nbws !== "frame") return;
+    if (!tickets.has(event.data.ticket)) return;
     const first = !notebook;
     notebook = event.origin;
     if (first) { measure(); keepFocus(); }
