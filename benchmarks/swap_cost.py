@@ -111,6 +111,9 @@ class QuietDesk:
     def works(self, version: Version) -> None:
         pass
 
+    def loop_for(self, key: Key) -> None:
+        return None
+
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         raise NotImplementedError("the handler that is measured is an async def")
 

@@ -41,7 +41,8 @@ from nbws.html import fragment
 from nbws.identity import identity_of_new_app, is_importing, known_app, remember, runs_here, this_notebook
 from nbws.interrupts import held_back
 from nbws.limits import Limits
-from nbws.options import Options
+from nbws.loops import Loop, share
+from nbws.options import Options, check_loop
 from nbws.reading import reads_of
 from nbws.recording import Replay
 from nbws.reporting import Reporter
@@ -102,6 +103,8 @@ class App:
     otherwise, False none. *redact*: names of fields whose values are kept and shown nowhere.
     *prints*: where in a notebook the output of handlers goes: "panel" shows it under the previews, and under the cell
     that defined the handler where none is open; "cell" under that cell always.
+    *loop*: "kernel" runs handlers on the loop that cells run on, in the notebook's main thread, so that they may touch
+    its widgets, figures and tasks; they then wait while a cell runs. Outside of a notebook it is the server's loop.
     *before* holds functions, or `Beforeware`s, that run before HTTP handlers; *middleware* Starlette's; *debug*
     shows tracebacks of HTTP handlers to clients.
     """
@@ -144,6 +147,7 @@ class App:
         self._number = next(_numbers)
         self._notebook = this_notebook()
         self._runs = runs_here()
+        self._runs_on_kernel = self._needs_kernel_loop()
         self._asgi = AsgiApp(self)
         self._threads = Threads(lambda: self.limits.threads)
         self._server: Server | None = None
@@ -173,26 +177,30 @@ class App:
         disconn: Callable[..., Any] | None = None,
         swap: Callable[..., Any] | None = None,
         name: str | None = None,
+        loop: Literal["server", "kernel"] | None = None,
     ) -> Callable[[F], F]:
         """A websocket endpoint: the decorated function handles each message that comes to *path*.
 
         *conn* and *disconn* run when a client has connected and when it has gone. Run again, the definition is
         swapped under the connections that are open. `swap(ws, state, old, new)` then runs once for each of these,
         with a copy of `ws.state` and the two version numbers: what it makes of the copy is the new state, and what
-        it returns is sent; if it raises, the connection keeps its state.
+        it returns is sent; if it raises, the connection keeps its state. *loop* says where its functions run, as in
+        `App(loop=)`; None is as the app says.
 
         Raises DefinitionError for what cannot work, and then leaves the working one alone.
         """
         path_parameters(path)
         if swap is not None:
             check_swap_hook(swap)
+        if loop is not None:
+            check_loop(loop)
         given_hooks = {kind: hook for kind, hook in (("conn", conn), ("disconn", disconn)) if hook is not None}
 
         def define(fn: F) -> F:
             key = Key(WEBSOCKET, path)
             names = self._notebook.cell_names() if self._notebook is not None else None
             hooks = {kind: hook_of(self._compile(key, hook), names) for kind, hook in given_hooks.items()}
-            self._define(ws_definition(key, WsHandler(self._compile(key, fn), hooks, swap)))
+            self._define(ws_definition(key, WsHandler(self._compile(key, fn), hooks, swap, loop)))
             _mark_routed(fn, path)
             return fn
 
@@ -652,6 +660,14 @@ class App:
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         return await self._threads.run(function)
 
+    def loop_for(self, key: Key) -> Loop | None:
+        """The loop that the functions of *key* run on; None is the server's own."""
+        if not self._runs_on_kernel or self._notebook is None:
+            return None
+        entry = self.table.get(key)
+        own = getattr(entry.definition.target, "loop", None) if entry is not None else None
+        return self._notebook.loop if (own or self.options.loop) == "kernel" else None
+
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None:
         """Show *error* where the author looks. *retry* runs its message again. From any thread; never raises."""
         try:
@@ -899,6 +915,7 @@ class App:
             self.table = new = next_table(old)
             if options is not None:
                 self.options = options
+            self._runs_on_kernel = self._needs_kernel_loop()
             changed = changes(old, new)
             for change in changed:
                 if change.after is not None:  # going back to a version takes its function that was taken last
@@ -913,6 +930,16 @@ class App:
             self.tasks.look_again()
             self.feed.changed()
         return changed
+
+    def _needs_kernel_loop(self) -> bool:
+        """Whether anything of this app runs on the kernel's loop."""
+        if self._notebook is None or self._notebook.loop is None:
+            return False
+        handlers = (entry.definition.target for _, entry in self.table.live(WEBSOCKET))
+        found = self.options.loop == "kernel" or any(handler.loop == "kernel" for handler in handlers)
+        if found:
+            share(self._notebook.loop)
+        return found
 
     def _tell_of(self, change: Change, connections: list[Connection]) -> None:
         if change.after is None:

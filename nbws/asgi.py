@@ -36,6 +36,7 @@ from nbws.feed import Event, Feed
 from nbws.gate import Gate, refuse_websocket
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
 from nbws.html import ft
+from nbws.loops import on
 from nbws.messages import NOTHING
 from nbws.messages import Message as Fields
 from nbws.options import Options
@@ -527,7 +528,9 @@ class _HttpEndpoint:
             result = await run_handler(bound, call, self._desk.in_thread)
             if result:
                 return respond(result, request)
-        return respond(await run_handler(self._bound, call, self._desk.in_thread), request)
+        loop = self._desk.loop_for(self._key)
+        work = run_handler(self._bound, call, self._desk.in_thread if loop is None else None)
+        return respond(await on(loop, work), request)
 
     def _error_page(self, exc: BaseException, incident: str, request: Request) -> Response:
         if isinstance(exc, MessageError):

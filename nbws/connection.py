@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar, cast
 from nbws.errors import NbwsError
 from nbws.handlers import Key, Version
 from nbws.html import fragment
+from nbws.loops import on, wait
 from nbws.outbox import FRAME_BYTES, Outbox
 from nbws.recording import Recorded, watching
 from nbws.resume import SentLog
@@ -123,7 +124,7 @@ class Sent(Coroutine[Any, Any, None]):
     def __await__(self) -> Generator[Any, None, None]:
         connection = self._connection
         if connection is not None and connection.is_above_high_water and connection is current_connection.get():
-            yield from connection.drained().__await__()
+            yield from on(connection._loop, connection.drained()).__await__()
 
     # A coroutine, as a send of FastHTML's is, so that `asyncio.create_task(send(...))` takes it.
 
@@ -524,7 +525,7 @@ class Connection:
             work.close()
             where = "on the server's own thread" if not self._loop.is_closed() else "after the server has stopped"
             raise NbwsError(f"this waits for the server, so it cannot be done {where}; call it from a cell or a thread")
-        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, seconds), self._loop).result()
+        return wait(self._loop, asyncio.wait_for(work, seconds))
 
     # -- its life
 

@@ -31,6 +31,7 @@ from nbws.errors import BindError, MessageError, NbwsError, described
 from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
 from nbws.hints import hint
 from nbws.limits import Limits, Pace
+from nbws.loops import Loop, on
 from nbws.messages import NOTHING, Message, parse, redact, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
 from nbws.speaking import Speaker, speaker
@@ -100,6 +101,7 @@ class Desk(Protocol):
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None: ...
     def works(self, version: Version) -> None: ...
     async def in_thread(self, function: Callable[[], Any]) -> Any: ...
+    def loop_for(self, key: Key) -> Loop | None: ...
 
 
 class Worker:
@@ -370,9 +372,13 @@ class Worker:
         new.running += 1
         try:
             state = copy.deepcopy(before)
-            result = hook(connection, state, old.number, new.number)
-            while inspect.isawaitable(result):
-                result = await result
+            loop = self._desk.loop_for(connection.key)
+            if loop is not None:
+                result = await on(loop, _called(hook, connection, state, old, new))
+            else:
+                result = hook(connection, state, old.number, new.number)
+                while inspect.isawaitable(result):
+                    result = await result
             connection.state = state
             await self._deliver(result, None)
         except BaseException as exc:
@@ -410,16 +416,18 @@ class Worker:
 
     async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
         connection = self._connection
+        loop = self._desk.loop_for(connection.key)
+        in_thread = self._desk.in_thread if loop is None and not hook else None
         call = Call(connection, connection.app, connection.path_params, self._query, message)
-        in_thread = None if hook else self._desk.in_thread
         shared = getattr(connection.session, "shared", None)  # among workers, by a store
         if shared is None:
-            await self._deliver(await run_handler(bound, call, in_thread), in_thread)
+            result = await on(loop, run_handler(bound, call, in_thread))
+            await on(loop, self._deliver(result, in_thread))
             return
         async with shared:
-            result = await run_handler(bound, call, in_thread)
+            result = await on(loop, run_handler(bound, call, in_thread))
             await shared.save()  # before the answer: who has it may ask another worker next
-            await self._deliver(result, in_thread)
+            await on(loop, self._deliver(result, in_thread))
 
     async def _deliver(self, result: Any, in_thread: InThread | None) -> None:
         connection = self._connection
@@ -434,7 +442,10 @@ class Worker:
             finally:
                 await result.aclose()
         elif isinstance(result, types.GeneratorType):
-            await _threaded(lambda: self._pump(result), in_thread)
+            if in_thread is not None or asyncio.get_running_loop() is self._loop:
+                await _threaded(lambda: self._pump(result), in_thread)
+            else:
+                await self._pump_here(result)
         else:
             await connection.send(result)
 
@@ -446,6 +457,14 @@ class Worker:
             self._connection.send(item)
             self._connection.drained_from_thread()
             if self._connection.is_ending:
+                items.close()
+                return
+
+    async def _pump_here(self, items: types.GeneratorType[Any, Any, Any]) -> None:
+        """The same on the kernel's loop, which is not to stand still while the client takes what was sent."""
+        for item in items:
+            await self._connection.send(item)
+            if not self._connection.is_open or self._connection.is_ending:
                 items.close()
                 return
 
@@ -513,6 +532,14 @@ def _let_go(exc: BaseException, frame: str | bytes) -> None:
 
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+async def _called(hook: Callable[..., Any], connection: Connection, state: Any, old: Version, new: Version) -> Any:
+    """What a swap hook returns."""
+    result = hook(connection, state, old.number, new.number)
+    while inspect.isawaitable(result):
+        result = await result
+    return result
 
 
 async def run_handler(bound: Bound, call: Call, in_thread: InThread | None) -> Any:

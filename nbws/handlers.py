@@ -94,6 +94,7 @@ class WsHandler:
     message: Bound
     hooks: Mapping[str, Hook]  #: "conn" and "disconn", where there are such
     swap: Callable[..., Any] | None = None  #: called for each open connection when this version takes over
+    loop: str | None = None  #: "kernel" or "server", where it runs; None is as its app says
 
 
 @dataclass(frozen=True, slots=True)

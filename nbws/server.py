@@ -24,6 +24,7 @@ from nbws.connection import SOCKET, CloseCode
 from nbws.door import WebsocketDoor, http_door
 from nbws.errors import PortTakenError, ServerStartError, described
 from nbws.limits import Limits
+from nbws.loops import wait_for_thread
 
 __all__ = ["Server", "bind"]
 
@@ -270,7 +271,7 @@ class Server:
         atexit.unregister(self.stop)
         self._uvicorn.should_exit = True
         if threading.current_thread() is not self._thread:
-            self._thread.join(self._limits.finish_seconds + 1)
+            wait_for_thread(self._thread, self._limits.finish_seconds + 1)
 
     def let_go(self) -> None:
         """Put the null device in the place of each socket, for this process.

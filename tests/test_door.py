@@ -24,7 +24,7 @@ import nbws.door
 from nbws import App, Limits
 from nbws.common import Div
 
-WAIT = 1.0  #: seconds that an echo may take, on a machine that other tests have too; alone it takes under 0.25
+WAIT = 2.5  #: seconds that an echo may take, on a machine that other tests have too; alone it takes under 0.25
 
 
 @pytest.fixture(params=["httptools", "h11"])
