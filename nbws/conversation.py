@@ -316,6 +316,7 @@ class Conversation:
 
     async def _finish(self) -> None:
         """Handle what has come, and `disconn`."""
+        self.connection.leave_off()  # else a stream would wait for the client, once for each of its messages
         try:
             await self._worker.finish(self._work)
         finally:
