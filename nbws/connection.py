@@ -570,7 +570,7 @@ class Connection:
         self._poked.clear()
 
     def leave_off(self) -> None:
-        """The peer is gone for good: no handler waits for it any more. What it has said is handled whole all the same."""
+        """The peer is gone for good: no handler waits for it any more. What it has said is handled all the same."""
         self._is_left = True
         self._drained.set()
 
