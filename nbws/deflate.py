@@ -22,8 +22,8 @@ __all__ = ["Deflate"]
 _WINDOW_BITS = 12  #: 4 KiB of text are looked back at, for what comes again
 _MEMORY_LEVEL = 5  #: zlib's; with that window 32 KiB while a message is compressed
 _WORTH_BYTES = 200  #: shorter messages hardly get shorter still
+_MOST_BYTES = 64 * 1024  #: 3 ms (measured); 1 MB takes 30 to 150, in which nobody else is served
 _KEPT = 32  #: compressed messages that other clients may be about to get
-_KEPT_BYTES = 64 * 1024  #: of one of these at the most, before it is compressed
 
 
 class Deflate(ServerPerMessageDeflateFactory):
@@ -54,18 +54,15 @@ class _Deflated(PerMessageDeflate):
     def encode(self, frame: Frame) -> Frame:
         if frame.opcode is CONT or not frame.fin:
             return super().encode(frame)
-        if frame.opcode in CTRL_OPCODES or len(frame.data) < _WORTH_BYTES:
+        if frame.opcode in CTRL_OPCODES or not _WORTH_BYTES <= len(frame.data) <= _MOST_BYTES:
             return frame
-        compress = _kept if len(frame.data) <= _KEPT_BYTES else _compressed
-        data = compress(bytes(frame.data), self.local_max_window_bits)
+        data = _compressed(bytes(frame.data), self.local_max_window_bits)
         if len(data) >= len(frame.data):  # each message says for itself whether it is compressed
             return frame
         return Frame(frame.opcode, data, True, True, frame.rsv2, frame.rsv3)
 
 
+@lru_cache(_KEPT)
 def _compressed(data: bytes, window_bits: int) -> bytes:
     encoder = zlib.compressobj(wbits=-window_bits, memLevel=_MEMORY_LEVEL)
     return (encoder.compress(data) + encoder.flush(zlib.Z_SYNC_FLUSH))[:-4]  # RFC 7692, 7.2.1
-
-
-_kept = lru_cache(_KEPT)(_compressed)

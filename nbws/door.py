@@ -292,7 +292,7 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
         if self.config.ws_per_message_deflate:
             self.conn.available_extensions = [Deflate()]
         self._unfed = bytearray()  # what has come and was not parsed yet; while there is some, nothing more is read
-        self._is_held = self._has_turns = False
+        self._is_held = self._has_turns = self._has_failed = False
 
     async def run_asgi(self) -> None:
         app = self.app
@@ -306,6 +306,8 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
         await super().run_asgi()
 
     def data_received(self, data: bytes) -> None:
+        if self._has_failed:
+            return
         if not self.handshake_initiated:
             super().data_received(data)
             if not self.handshake_initiated:
@@ -345,13 +347,25 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
             piece = bytes(self._unfed[:_SLICE])
             del self._unfed[:_SLICE]
             super().data_received(piece)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._has_failed:
             self._unfed.clear()
         elif self._is_held and not self._unfed and not self.read_paused:
             self._is_held = False
             self.transport.resume_reading()
         self._has_turns = goes_on and bool(self._unfed) and not self.read_paused
         return self._has_turns
+
+    def handle_parser_exception(self) -> None:
+        """Say with which code the connection ends, and why, to a client that may be sending still."""
+        said = self.conn.close_sent
+        assert said is not None
+        self._has_failed = self.close_sent = self.disconnected = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": said.code, "reason": said.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        # As in `_refuse`: the rest of what it sends is thrown away. The timer keeps uvicorn from closing before.
+        self.transport.write_eof()
+        self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def handle_ping(self) -> None:
         pongs = b"".join(self.conn.data_to_send())

@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 import sys
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -100,6 +101,15 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv1: bool = F
     return head + bytes(4) + payload
 
 
+OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+
+
+def deflated(data: bytes) -> bytes:
+    """The payload of a compressed message, whose frame has rsv1."""
+    encoder = zlib.compressobj(9, wbits=-12)
+    return (encoder.compress(data) + encoder.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
 DEEP = b'{"a":' * 100_000
 
 FLOODS = {
@@ -113,6 +123,8 @@ FLOODS = {
     "no utf-8": frame(TEXT, b"\xff\xfe"),
     "big messages": frame(TEXT, b'{"msg":"' + b"x" * 1_000_000 + b'"}'),
     "too big messages": frame(TEXT, b"x" * 2_000_000),
+    "bombs": frame(TEXT, deflated(bytes(32 * 1024 * 1024)), rsv1=True),
+    "messages that inflate": frame(TEXT, deflated(b'{"msg":"' + b"x" * 1_000_000 + b'"}'), rsv1=True) * 20,
     "empty pieces": frame(TEXT, b"{", fin=False) + frame(CONT, fin=False) * 20_000,
 }
 
@@ -124,7 +136,7 @@ async def flood(port: int, kind: str, connections: int = 1) -> None:
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(handshake(port).encode() + FLOODS[kind])
+                writer.write(handshake(port, "/ws", OFFER).encode() + FLOODS[kind])
                 while True:
                     await asyncio.wait_for(writer.drain(), 2)
                     writer.write(FLOODS[kind])

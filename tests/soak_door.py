@@ -29,7 +29,7 @@ LEFT_BYTES = 50_000_000
 PROGRAM = """
 import sys
 from nbws.common import *
-app = App(port=int(sys.argv[1]), limits=Limits(handshake_seconds=float(sys.argv[2])))
+app = App(port=int(sys.argv[1]), compression=True, limits=Limits(handshake_seconds=float(sys.argv[2])))
 @app.ws("/ws")
 async def ws(msg: str): return Div(msg, id="a")
 serve()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import raw
 from clients import running, talk, until, websocket
-from raw import BINARY, CONT, TEXT, frame
+from raw import BINARY, CONT, OFFER, TEXT, deflated, frame
 from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
@@ -41,15 +41,6 @@ def echo(**options: Any) -> App:
         await ws.send_text(str(len(data)))
 
     return app
-
-
-def deflated(data: bytes) -> bytes:
-    """The payload of a compressed message."""
-    encoder = zlib.compressobj(9, wbits=-12)
-    return (encoder.compress(data) + encoder.flush(zlib.Z_SYNC_FLUSH))[:-4]
-
-
-OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
 
 
 # -- where
@@ -132,7 +123,7 @@ def test_what_a_client_is_sent_is_shorter_than_what_it_says() -> None:
 def test_what_goes_to_many_is_compressed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     app = App(port=0, compression=True)
     app.ws("/ws")(lambda: None)
-    nbws.deflate._kept.cache_clear()
+    nbws.deflate._compressed.cache_clear()
 
     async def visit() -> list[str]:
         async with websocket(app, compression="deflate") as a, websocket(app, compression="deflate") as b:
@@ -143,7 +134,7 @@ def test_what_goes_to_many_is_compressed_once(monkeypatch: pytest.MonkeyPatch) -
         first, second = talk(visit())
     assert first == second
     assert LONG in first
-    assert nbws.deflate._kept.cache_info()[:2] == (1, 1)  # found, made
+    assert nbws.deflate._compressed.cache_info()[:2] == (1, 1)  # found, made
 
 
 def pair() -> tuple[Any, Any]:
@@ -166,9 +157,9 @@ def test_control_frames_and_pieces_go_through_as_they_are_to() -> None:
     assert b"".join(bytes(piece.data) for piece in got) == b"a" * 500 + b"b" + b"c" * 500
 
 
-def test_what_would_grow_or_is_short_is_left_as_it_is() -> None:
+def test_what_would_grow_is_short_or_would_keep_the_others_waiting_is_left_as_it_is() -> None:
     _, server = pair()
-    for data in (os.urandom(5000), b"x" * 50):
+    for data in (os.urandom(5000), b"x" * 50, b"x" * 1_000_000):
         sent = Frame(Opcode.BINARY, data)
         assert server.encode(sent) is sent
 

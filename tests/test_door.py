@@ -423,6 +423,29 @@ def test_frames_that_come_before_the_handshake_is_complete_wait_for_that() -> No
         assert talk(visit(frame(TEXT, b"x", rsv1=True)))[1][:2] == (1002).to_bytes(2, "big")
 
 
+def test_who_sends_what_closes_a_connection_is_told_why_though_it_sends_on() -> None:
+    app = app_with(message_bytes=50_000)
+    wrong = {
+        1009: frame(TEXT, b"x" * 40_000, fin=False) + frame(CONT, b"x" * 40_000, fin=False) * 50,
+        1007: frame(TEXT, b"\xff") + frame(TEXT, b"x" * 40_000) * 50,
+        1002: frame(TEXT, b"x", rsv1=True) + frame(TEXT, b"x" * 40_000) * 50,
+    }
+
+    async def visit(sent: bytes) -> int:
+        async with raw.websocket(app) as client:
+            sending = asyncio.create_task(client.send(sent))
+            code = await client.close_code()
+            await sending
+            assert await client.rest() == ""
+            return code
+
+    with running(app):
+        for _ in range(5):
+            for code, sent in wrong.items():
+                assert talk(visit(sent)) == code
+    assert not app.errors
+
+
 def test_pings_whose_pongs_nobody_reads_pile_up_nowhere() -> None:
     app = app_with()
 

@@ -62,7 +62,8 @@
 
     const drop = () => { said.size -= said.log.shift().length || 0; };
     socket.send = (data) => {
-      if (!maySpeak) return void said.held.push(data);
+      // While the page is fetched anew, the answer would be taken for a part of it.
+      if (!maySpeak || said.late) return void said.held.push(data);
       said.sent += 1;
       said.log.push(data);
       said.size += data.length || 0;
@@ -74,7 +75,7 @@
     const acknowledge = (got) => { while (said.log.length > said.sent - got) drop(); };
     const speak = () => {
       maySpeak = true;
-      for (const data of said.held.splice(0)) socket.send(data);
+      sendHeld(said);
     };
     const isAnothers = () => {
       if (maySpeak || said.key || socket.readyState !== WebSocket.OPEN) return;
@@ -95,8 +96,8 @@
       }
       served.add(socket);
       for (const old of said.left.splice(0)) old.close();
-      speak();
       if (!isWhole) resynchronise(said);
+      speak();
     };
     socket.addEventListener("message", (event) => {
       if (event.again) return;
@@ -168,6 +169,7 @@
   });
 
   /* What comes meanwhile waits, and goes where the page has it already: the server says how much was sent before. */
+  const sendHeld = (said) => { for (const data of said.held.splice(0)) said.socket.send(data); };
   function resynchronise(said) {
     said.late = [];
     const fetched = said.fetched = fetchAnew(said);
@@ -176,6 +178,7 @@
       const events = said.late.filter(([number]) => number > (sent.get(said.key) || 0));
       said.late = null;
       for (const [, data] of events) said.socket.dispatchEvent(Object.assign(new MessageEvent("message", { data }), { again: true }));
+      sendHeld(said);
     });
   }
 
