@@ -389,6 +389,8 @@ class Connection:
     async def drained(self, seconds: float = 5.0) -> None:
         """Wait until the outbox is below its high-water mark, *seconds* at the most. On the connection's loop only."""
         end = self._loop.time() + seconds
+        if self._is_left:  # a stream that never waits would keep the loop from who ends it
+            await asyncio.sleep(0)
         while self.is_above_high_water and self.is_open and not self._is_left and self._loop.time() < end:
             self._drained.clear()
             try:
