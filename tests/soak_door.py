@@ -84,7 +84,7 @@ async def flooding(port: int, kind: str, connections: int = 1) -> AsyncIterator[
     flood = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert flood.stdout is not None
     try:
-        assert await asyncio.wait_for(flood.stdout.readline(), 10) == b"begins\n"
+        assert await asyncio.wait_for(flood.stdout.readline(), 30) == b"begins\n"
         yield flood.stdout
     finally:
         flood.kill()
