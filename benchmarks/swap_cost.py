@@ -108,6 +108,9 @@ class QuietDesk:
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None:
         raise error.exception
 
+    def works(self, version: Version) -> None:
+        pass
+
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         raise NotImplementedError("the handler that is measured is an async def")
 

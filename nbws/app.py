@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import inspect
 import itertools
 import logging
 import os
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
@@ -33,6 +35,7 @@ from nbws.handlers import (
     Version,
     WsHandler,
     changes,
+    functions_of,
 )
 from nbws.html import fragment
 from nbws.identity import identity_of_new_app, is_importing, known_app, remember, runs_here, this_notebook
@@ -56,9 +59,10 @@ if TYPE_CHECKING:
     import asyncio
 
     from nbws.notebook.inspector import Inspector
-    from nbws.notebook.preview import Preview
+    from nbws.notebook.preview import Preview, Previews
     from nbws.server import Server
     from nbws.testing import BlockingClient, Client, Visits
+    from nbws.watchdog import Blocked
 
 __all__ = ["App"]
 
@@ -379,19 +383,25 @@ class App:
             return None
         return derive_token(key or self._random_key.encode())
 
-    def preview(self, path: str = "/", height: int | None = None, transport: str = "auto") -> Preview:
+    def preview(
+        self, path: str = "/", height: int | None = None, transport: str = "auto", clients: int = 1
+    ) -> Preview | Previews:
         """The page at *path* in an IFrame, as high as its content or *height* pixels. Starts the app and publishes.
 
+        *clients* shows it so many times, up to nine, beside each other: each is a user with a session of its own.
         *transport* says how the frame reaches the app: "auto" and "direct" go to its port.
         """
         if transport not in ("auto", "direct"):
             raise ValueError(f"transport={transport!r} is not there; 'auto' and 'direct' go to the app's port")
         if not path.startswith("/"):
             raise ValueError(f"{path!r} is no path; it starts with '/'")
-        from nbws.notebook.preview import Preview
+        if not isinstance(clients, int) or not 1 <= clients <= 9:
+            raise ValueError(f"clients={clients!r} is no number of clients; give one from 1 to 9")
+        from nbws.notebook.preview import Preview, Previews
 
         self._start()
-        return Preview(self.url, path, _ticket, height, panel_key=_panel_key)
+        preview = Preview(self.url, path, _ticket, height, panel_key=_panel_key)
+        return preview if clients == 1 else Previews(preview, clients)
 
     def inspector(self) -> Inspector:
         """The panel, as a widget: connections, versions, messages, errors and output, and buttons to act on them.
@@ -660,6 +670,43 @@ class App:
         cell = self._parents.get(whose.key)  # None for a handler of a module, which has none
         if self._notebook is not None and cell and (self.options.prints == "cell" or not self.feed.is_heard):
             self._notebook.write_under(cell, text, "stderr" if stream == "stderr" else "stdout")
+
+    def works(self, version: Version) -> None:
+        """A call of *version* has ended without an error for the first time: what failed before it is of the past."""
+        if self._reporter.listed:
+            self.feed.changed()
+
+    def is_authors(self, code: CodeType) -> bool:
+        """Whether *code* is that of a handler, hook or task that is live."""
+        return code in self._functions()
+
+    def tell_of_blocked(self, blocked: Blocked) -> None:
+        """Say which handler has kept the loop to itself. Callable from any thread."""
+        key, name, remedy = self._functions().get(blocked.code, (None, "", ""))
+        if key is None:
+            return
+        entry = self.table.get(key)
+        version = f" v{entry.version}" if entry is not None else ""
+        seconds = f"{blocked.seconds:.1f} s" if blocked.has_ended else f"more than {blocked.seconds:.0f} s"
+        at = f", at line {blocked.line} `{blocked.source}`" if blocked.source else ""
+        text = f"{name}{version} on {key} kept the server for {seconds}{at}: nobody else was served; {remedy}"
+        self._reporter.notify_once(key, (version, blocked.line), text)
+        self.feed.changed()
+
+    def _functions(self) -> dict[CodeType, tuple[Key, str, str]]:
+        """What runs on the server's loop -> (its key, its name, what to do where it blocks)."""
+        found: dict[CodeType, tuple[Key, str, str]] = {}
+        for key, entry in self.table.live():
+            target = entry.definition.target
+            functions = (target.bound.fn,) if isinstance(target, TaskHandler) else functions_of(target)
+            for fn in functions:
+                if not hasattr(fn, "__code__"):
+                    continue
+                remedy = "await what takes long, or make it a plain `def`, which runs in a worker thread"
+                if not inspect.iscoroutinefunction(fn) and not inspect.isasyncgenfunction(fn):
+                    remedy = "a `def` hook or task runs on the loop: make it `async def`, and await what takes long"
+                found[fn.__code__] = (key, fn.__name__, remedy)
+        return found
 
     def on_problem(self, connection: Connection, problem: str) -> None:
         """Warn the author, once, of something that the browser will not show."""
@@ -967,21 +1014,28 @@ class App:
             for key, entry in self.table.live()
             if isinstance(entry.definition.target, WsHandler | HttpHandler)
         ]
+        listed = [each for each in self._reporter.listed if not self._is_mended(each.error)]
         errors = [
-            {"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback, "times": listed.times}
-            for listed in self._reporter.listed
-            for e in [listed.error]
+            {"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback, "times": each.times}
+            for each in listed
+            for e in [each.error]
         ]
+        all_stand = len(listed) == len(self._reporter.listed)
         return {
             "endpoints": versions,
             "errors": errors,
-            "error_count": self._reporter.count,
+            "error_count": self._reporter.count if all_stand else len(listed),
             "said": [
                 {"id": each.number, "who": str(each.speaker), "path": each.speaker.key.path, "text": each.text}
                 for each in list(self._reporter.said)[-_SAID_SHOWN:]
             ],
             "notices": [{"id": notice.id, "text": notice.text} for notice in self._reporter.notices],
         }
+
+    def _is_mended(self, error: HandlerError) -> bool:
+        """Whether a later version of what failed has worked."""
+        entry = self.table.get_live(error.key)
+        return entry is not None and entry.version > (error.version or 0) and entry.current.worked > 0
 
     def _tell(self, key: Key, text: str, level: int) -> None:
         if self._notebook is None:

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
+from types import CodeType
 from typing import Any, Protocol
 
 import anyio
@@ -49,6 +50,7 @@ from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websock
 from nbws.speaking import Speaker, speaker
 from nbws.tasks import Tasks
 from nbws.urls import query_of, without
+from nbws.watchdog import Blocked, Watchdog
 
 __all__ = ["INJECTED", "AsgiApp", "Beforeware", "Threads"]
 
@@ -116,6 +118,8 @@ class AppDesk(Desk, Protocol):
     def admit(self, connection: Connection) -> bool: ...
     def forget(self, connection: Connection) -> None: ...
     def on_problem(self, connection: Connection, problem: str) -> None: ...
+    def is_authors(self, code: CodeType) -> bool: ...
+    def tell_of_blocked(self, blocked: Blocked) -> None: ...
 
 
 class AsgiApp:
@@ -362,6 +366,8 @@ class AsgiApp:
         self._desk.tasks.start()
         watch = asyncio.create_task(self._look_at_connections(), name="nbws stalled clients")
         stack.callback(watch.cancel)
+        if self._desk.in_development:
+            stack.callback(Watchdog(self._desk.is_authors, self._desk.tell_of_blocked).stop)
         self.conversations.begin()
         stack.push_async_callback(lambda: self.conversations.stop(self._desk.limits.finish_seconds))
 
@@ -483,7 +489,10 @@ class _HttpEndpoint:
         try:
             await response(scope, receive, send)
             if not failed:
-                self._entry.current.worked += 1
+                version = self._entry.current
+                version.worked += 1
+                if version.worked == 1:
+                    self._desk.works(version)
         except ClientDisconnect:
             raise
         except Exception as exc:  # a stream or a background task; what was sent cannot be taken back

@@ -568,13 +568,17 @@ class Connection:
         await self._poked.wait()
         self._poked.clear()
 
-    def end(self) -> None:
-        """The peer is gone: nothing can be sent any more, and no room holds the connection."""
+    def leave_off(self) -> None:
+        """The peer is gone for good: nothing can be sent any more, and nobody waits for it."""
         self._gone = True
-        if self._park_timer is not None:
-            self._park_timer.cancel()
         self._poked.set()
         self._drained.set()
+
+    def end(self) -> None:
+        """The same, and no room holds the connection."""
+        self.leave_off()
+        if self._park_timer is not None:
+            self._park_timer.cancel()
         self._membership.change(lambda rooms: rooms.leave_all(self))
 
     def release(self) -> None:

@@ -29,6 +29,7 @@ from nbws.binding import Bound, Call, Kind, binary_refused
 from nbws.connection import CloseCode, Connection, current_connection
 from nbws.errors import BindError, MessageError, NbwsError, described
 from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
+from nbws.hints import hint
 from nbws.limits import Limits, Pace
 from nbws.messages import NOTHING, Message, parse, redact, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
@@ -63,9 +64,10 @@ class HandlerError:
 
     @property
     def traceback(self) -> str:
-        """The traceback, from the author's own code on; empty for a message that was refused, which has none.
+        """The traceback, from the author's own code on, and what to do where that is known.
 
-        Where it is very long, because the exception's text is, its middle is left out.
+        Empty for a message that was refused, which has none. Where it is very long, because the exception's text is,
+        its middle is left out.
         """
         if isinstance(self.exception, MessageError):
             return ""
@@ -76,7 +78,8 @@ class HandlerError:
         if len(text) > _LONG:
             half = _LONG // 2
             text = f"{text[:half]}\n… ({len(text) - 2 * half:,} characters left out) …\n{text[-half:]}"
-        return text
+        remedy = hint(self.exception)
+        return f"{text}hint: {remedy}\n" if remedy is not None else text
 
 
 _NOT_THE_AUTHORS = tuple(str(Path(inspect.getfile(module)).parent) for module in (nbws.errors, asyncio, anyio))
@@ -95,6 +98,7 @@ class Desk(Protocol):
     def redacted(self) -> Collection[str]: ...
     def hook(self, key: Key, name: str) -> tuple[Bound | None, Version | None]: ...
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None: ...
+    def works(self, version: Version) -> None: ...
     async def in_thread(self, function: Callable[[], Any]) -> Any: ...
 
 
@@ -232,6 +236,8 @@ class Worker:
         try:
             await self._run(frame, handler.message)
             version.worked += 1
+            if version.worked == 1:
+                self._desk.works(version)
             self._unread = 0
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():

@@ -18,8 +18,9 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from websockets.protocol import State
 
-from nbws.connection import SOCKET
+from nbws.connection import SOCKET, CloseCode
 from nbws.door import WebsocketDoor, http_door
 from nbws.errors import PortTakenError, ServerStartError, described
 from nbws.limits import Limits
@@ -28,6 +29,7 @@ __all__ = ["Server", "bind"]
 
 START_SECONDS = 20.0  #: how long the app's own startup may take
 _LINGER_SECONDS = 10.0  #: how long a peer has to take what was sent, when nobody talks with it any more
+_GOODBYE_SECONDS = 1.0  #: how long a peer has to answer that the server stops
 _UNSENT_BYTES = 16 * 1024  #: kept by the system for one socket, beside what is under way
 _NEXT_PORTS = 50  #: how many ports are tried where none was asked for
 
@@ -109,9 +111,28 @@ class _Websocket(WebsocketDoor):
 
     def shutdown(self) -> None:
         if self.on_shutdown is not None and not self.close_sent:
-            self.on_shutdown(super().shutdown)
+            self.on_shutdown(self._say_goodbye)
         else:
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        """Close with 1012, and let the peer answer that.
+
+        uvicorn would end the socket at once. Where the peer is still sending that resets it, and what is on its way to
+        the peer is lost: the close frame, and replies before it.
+        """
+        if self.close_sent or self.conn.state is not State.OPEN:
             super().shutdown()
+            return
+        self.stop_keepalive()
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.RESTART})
+        self.conn.send_close(CloseCode.RESTART)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True  # what comes now is thrown away
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(_GOODBYE_SECONDS, self.transport.close)
 
     def unsent(self) -> int:
         return 0 if self.lost.is_set() else self.transport.get_write_buffer_size()

@@ -236,7 +236,7 @@ async def roam(watched: Watched, *, cuts: int, clients: int, seed: int, seconds:
         for link in tuple(proxy.links):  # and from now on it is a good network
             link.reset()
         for each in roamers:
-            await until(lambda each=each: is_settled(watched, each))  # type: ignore[misc]
+            await settled(watched, each)
         for each in roamers:
             each.go()
             await each.leave()
@@ -244,6 +244,20 @@ async def roam(watched: Watched, *, cuts: int, clients: int, seed: int, seconds:
         await until(lambda: not watched.app.connections)
     told = check(watched, roamers)
     return {**told, "cuts": dict(done), "seconds": round(time.monotonic() - began, 1)}
+
+
+async def settled(watched: Watched, roamer: Roamer) -> None:
+    began = time.monotonic()
+    while not is_settled(watched, roamer):
+        if time.monotonic() - began > 30:
+            last = roamer.epochs[-1]
+            id = watched.ids.get(last.key, "")
+            sent, got = watched.sent.get(id, []), watched.got.get(id, [])
+            raise AssertionError(
+                f"{id} does not settle: {len(last.heard)} of {len(sent)} fragments, {len(got)} of {len(last.said)} "
+                f"messages, {watched.app.connections}, {roamer.socket}"
+            )
+        await asyncio.sleep(0.01)
 
 
 def is_settled(watched: Watched, roamer: Roamer) -> bool:

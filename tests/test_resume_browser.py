@@ -12,6 +12,9 @@ import pytest
 from chaos import Proxy, ProxyInThread, proxy_in_thread
 from lab import Browser
 from playwright.sync_api import Page, expect
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
 
 from nbws import App, Limits
 from nbws.common import Button, Div, Form, Input, Li, P, Script, Ul
@@ -103,6 +106,9 @@ def open_again(proxy: ProxyInThread) -> None:
     proxy.do(lambda proxy: setattr(proxy, "is_closed", False))
 
 
+STATE = "document.querySelector('[ws-connect]')['htmx-internal-data'].webSocket.socket.readyState"
+
+
 def say(page: Page, text: str) -> None:
     page.fill("#text", text)
     page.press("#text", "Enter")
@@ -167,22 +173,78 @@ def test_a_server_that_has_fallen_silent_is_asked_and_left_and_what_it_says_late
         page.clock.install()
         page.goto(proxy.url)
         until(lambda: is_connected(chat.app), page)
+        chat.say("heard")
+        expect(page.locator("#lines li")).to_have_text(["heard"])
         pull_the_cable(proxy)
         chat.say("not heard")
         say(page, "not heard either")
         page.evaluate("window.dispatchEvent(new Event('online'))")
         page.clock.fast_forward(11_000)  # in which there is no answer
         page.clock.fast_forward(1_000)  # htmx comes back
-        expect(page.locator("#lines li")).to_have_text(["not heard", "not heard either"], timeout=SECONDS * 1000)
+        expect(page.locator("#lines li")).to_have_text(
+            ["heard", "not heard", "not heard either"], timeout=SECONDS * 1000
+        )
         proxy.do(lambda proxy: [link.release() for link in proxy.links])
         say(page, "on it goes")
-        expect(page.locator("#lines li")).to_have_text(["not heard", "not heard either", "on it goes"])
+        expect(page.locator("#lines li")).to_have_text(["heard", "not heard", "not heard either", "on it goes"])
         page.evaluate("window.dispatchEvent(new Event('online'))")  # and there is an answer
         page.clock.fast_forward(11_000)
         say(page, "and on")
-        expect(page.locator("#lines li")).to_have_count(4)
+        expect(page.locator("#lines li")).to_have_count(5)
         assert chat.happened == ["conn"]
-        assert len(chat.lines) == 4
+        assert len(chat.lines) == 5
+
+
+def test_a_socket_on_which_nothing_comes_through_is_left_for_another_one(browser: Browser) -> None:
+    chat = Chat()
+
+    def hold(link: Any) -> None:
+        link.hold()
+
+    with through_proxy(chat.app) as proxy, shown(browser, "about:blank") as page:
+        page.clock.install()
+        page.goto(proxy.url)
+        chat.say("heard")
+        until(lambda: page.locator("#lines li").count(), page)
+        proxy.do(lambda proxy: setattr(proxy, "on_link", hold))
+        cut(proxy)
+        page.clock.fast_forward(1_000)  # htmx comes back, to no avail
+        until(lambda: proxy.do(lambda proxy: len(proxy.links)), page)
+        proxy.do(lambda proxy: setattr(proxy, "on_link", lambda link: None))
+        chat.say("missed")
+        page.clock.fast_forward(21_000)
+        until(lambda: page.evaluate(STATE) > 1, page)
+        page.clock.fast_forward(5_000)
+        expect(page.locator("#lines li")).to_have_text(["heard", "missed"], timeout=SECONDS * 1000)
+        assert chat.happened == ["conn"]
+
+
+@pytest.mark.parametrize("speaks_first", [True, False])
+def test_a_websocket_of_an_app_that_is_mounted_is_spoken_to_as_it_expects(browser: Browser, speaks_first: bool) -> None:
+    app = App(port=0)
+    heard: list[str] = []
+
+    async def echo(ws: WebSocket) -> None:
+        await ws.accept()
+        if speaks_first:
+            await ws.send_text("<p id='out'>welcome</p>")
+        async for text in ws.iter_text():
+            heard.append(text)
+            await ws.send_text(f"<p id='out'>{len(heard)}</p>")
+            if len(heard) == 40:
+                await ws.close(1012)
+
+    app.mount("/other", Starlette(routes=[WebSocketRoute("/ws", echo)]))
+
+    @app.get("/")
+    def index():
+        return Div(Form(Button("Say"), ws_send=True), P(id="out"), hx_ext="ws", ws_connect="/other/ws")
+
+    with through_proxy(app) as proxy, shown(browser, proxy.url) as page:
+        for n in range(1, 45):
+            page.click("button")
+            expect(page.locator("#out")).to_have_text(f"{n}")
+        assert all(text.startswith("{") for text in heard)
 
 
 def test_two_elements_with_one_address_keep_a_connection_each(browser: Browser) -> None:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from nbws.notebook.cells import CellEvents
+from nbws.notebook.magics import register_magics
 from nbws.notebook.output import route
 from nbws.runs import importing_module
 
@@ -20,6 +21,7 @@ class Notebook:
     def __init__(self, shell: Any) -> None:
         self.shell = shell
         self.cells = CellEvents(shell)
+        register_magics(shell)
         route(shell, lambda whose, stream, text: whose.app.hear(whose, stream, text))
 
     @classmethod

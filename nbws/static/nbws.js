@@ -40,49 +40,65 @@
   }, true);
 
   const MARK = "\0nbws", COMES_BACK = [1006, 1011, 1012, 1013], KEPT = 256, KEPT_CHARACTERS = 1 << 20, ACKNOWLEDGED = 32;
-  const SILENT = 20000, PATIENCE = 10000;  // milliseconds without a word until the server is asked, and for its answer
+  // Milliseconds: without a word until the server is asked, for its answer, and until one that does not greet is another's.
+  const SILENT = 20000, PATIENCE = 10000, GREETS = 1000;
   const conversations = new WeakMap();  // socket -> what was said on it and on those before it
   const served = new Set();  // sockets on which the server has greeted
+  const others = new Set();  // addresses at which something else serves: an app that is mounted, say
   let continued = null;  // the conversation with which the next socket goes on
 
   function connect(url) {
     const address = new URL(url, document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
     const place = address.href;
+    if (address.host !== location.host || others.has(place)) return asItIs(new WebSocket(address));
     const said = continued && continued.place === place ? continued
       : { place, key: "", received: 0, sent: 0, log: [], size: 0, held: [], late: null, left: [] };
     address.searchParams.set("nbws-resume", said.key && `${said.key}.${said.received}`);
-    const socket = said.socket = new WebSocket(address);
-    socket.binaryType = window.htmx.config.wsBinaryType;
+    const socket = said.socket = asItIs(new WebSocket(address));
     conversations.set(socket, said);
     const transmit = socket.send.bind(socket);
-    let greeted = false, isLeft = false, asked = null, heard = 0;
+    let maySpeak = false, isOther = false, isLeft = false, asked = null, heard = 0;
 
     const drop = () => { said.size -= said.log.shift().length || 0; };
     socket.send = (data) => {
-      if (!greeted || said.late) return void said.held.push(data);  // its answer would be taken for a part of the page
+      // While the page is fetched anew, the answer would be taken for a part of it.
+      if (!maySpeak || said.late) return void said.held.push(data);
       said.sent += 1;
       said.log.push(data);
       said.size += data.length || 0;
       while (said.log.length > KEPT || said.size > KEPT_CHARACTERS) drop();
       transmit(data);
+      if (isOther) return;
       if (said.sent % ACKNOWLEDGED === 0 || said.size > KEPT_CHARACTERS / 4) transmit(`${MARK}${said.received}?`);
     };
     const acknowledge = (got) => { while (said.log.length > said.sent - got) drop(); };
+    const speak = () => {
+      maySpeak = true;
+      sendHeld(said);
+    };
+    const isAnothers = () => {
+      if (maySpeak || said.key || socket.readyState !== WebSocket.OPEN) return;
+      isOther = true;
+      others.add(place);
+      speak();
+    };
     const greet = ({ key, got, resync }) => {
       let isWhole = !resync;
-      if (said.key === key) {
+      if (isOther) {  // it was only slow
+        isOther = !others.delete(place);
+        said.key = key;
+      } else if (said.key === key) {
         isWhole = said.log.length >= said.sent - got;
         acknowledge(got);
         said.log.forEach((data) => transmit(data));
       } else {
         Object.assign(said, { key, received: 0, sent: 0, log: [], size: 0 });
       }
-      greeted = true;
       served.add(socket);
       for (const old of said.left.splice(0)) old.close();
       if (!isWhole) resynchronise(said);
-      else sendHeld(said);
+      speak();
     };
     socket.addEventListener("message", (event) => {
       if (event.again) return;
@@ -93,6 +109,8 @@
         const told = JSON.parse(event.data.slice(MARK.length));
         return told.key ? greet(told) : acknowledge(told.got);
       }
+      isAnothers();
+      if (isOther) return;
       said.received += 1;
       if (said.received % ACKNOWLEDGED === 0) transmit(MARK + said.received);
       if (said.late) {
@@ -116,12 +134,19 @@
     /* To htmx it was cut. It is not closed before another one is there: should the server still hear it, it would take
        that for a goodbye. */
     const leaveAlone = () => {
+      if (socket.readyState === WebSocket.CONNECTING) socket.close();
       if (socket.readyState !== WebSocket.OPEN) return;
       Object.defineProperty(socket, "readyState", { value: WebSocket.CLOSED });
       said.left.push(socket);
       socket.dispatchEvent(new CloseEvent("close", { code: 1006 }));
       isLeft = true;
     };
+    socket.addEventListener("open", () => setTimeout(isAnothers, GREETS));
+    setTimeout(() => maySpeak || leaveAlone(), SILENT);
+    return socket;
+  }
+  function asItIs(socket) {
+    socket.binaryType = window.htmx.config.wsBinaryType;
     return socket;
   }
   const askAll = (isUrgent) => served.forEach((socket) => socket.askWhether(isUrgent));
