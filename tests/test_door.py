@@ -366,7 +366,7 @@ def test_nobody_waits_for_who_floods_the_server(kind: str, flooded: tuple[soak_d
     running, log = flooded
 
     async def visit() -> None:
-        async with soak_door.probing(running.url) as probe, soak_door.flooding(running.port, kind, 8):
+        async with soak_door.probing(running) as probe, soak_door.flooding(running.port, kind, 8):
             end = time.monotonic() + 1
             await probe.go_on(lambda: time.monotonic() < end or len(probe.took) < 10)
         # The slower half may be the machine's, which has other things to do. uvicorn's own would take 13 s for each.
