@@ -3,7 +3,7 @@
     python tests/soak_door.py                 12 minutes: 20 s of each flood
     python tests/soak_door.py --seconds 4     2 minutes
 
-No echo takes longer than 250 ms, but for the time that other programs take; the memory is back within 50 MB; and nothing
+No echo takes longer than 250 ms, but for the time that other programs take; the memory is back within 50 MB; nothing
 of what clients do wrong is logged.
 """
 
