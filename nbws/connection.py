@@ -185,6 +185,7 @@ class Connection:
         self.pinned: Version | None = None  #: the version that serves it; None is the live one
         self._close: tuple[int, str] | None = None
         self._gone = False
+        self._is_left = False
         self._is_shadow = False
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
@@ -388,7 +389,9 @@ class Connection:
     async def drained(self, seconds: float = 5.0) -> None:
         """Wait until the outbox is below its high-water mark, *seconds* at the most. On the connection's loop only."""
         end = self._loop.time() + seconds
-        while self.is_above_high_water and self.is_open and self._loop.time() < end:
+        if self._is_left:  # a stream that never waits would keep the loop from who ends it
+            await asyncio.sleep(0)
+        while self.is_above_high_water and self.is_open and not self._is_left and self._loop.time() < end:
             self._drained.clear()
             try:
                 await asyncio.wait_for(self._drained.wait(), end - self._loop.time())
@@ -569,14 +572,15 @@ class Connection:
         self._poked.clear()
 
     def leave_off(self) -> None:
-        """The peer is gone for good: nothing can be sent any more, and nobody waits for it."""
-        self._gone = True
-        self._poked.set()
+        """The peer is gone for good: no handler waits for it any more. What it has said is handled all the same."""
+        self._is_left = True
         self._drained.set()
 
     def end(self) -> None:
-        """The same, and no room holds the connection."""
-        self.leave_off()
+        """Nothing can be sent any more, and no room holds the connection."""
+        self._gone = True
+        self._poked.set()
+        self._drained.set()
         if self._park_timer is not None:
             self._park_timer.cancel()
         self._membership.change(lambda rooms: rooms.leave_all(self))

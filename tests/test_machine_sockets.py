@@ -31,7 +31,7 @@ class OverSockets(World):
         limits = Limits(park_seconds=600, finish_seconds=120)
         super().__init__(has_cells=has_cells, limits=limits)
         self._sent = self._arrived = 0
-        self._watch = patch.object(Worker, "_put", self._counting(Worker._put))
+        self._watch = patch.object(Worker, "put", self._counting(Worker.put))
         self._watch.start()
         self.app.start()
         self._loop = asyncio.new_event_loop()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from starlette.websockets import WebSocket
 
 from nbws import App, Limits
 from nbws.common import Button, Div, Form, Input, Li, P, Script, Ul
+from nbws.conversation import Conversation
 
 pytestmark = pytest.mark.browser
 
@@ -217,6 +220,27 @@ def test_a_socket_on_which_nothing_comes_through_is_left_for_another_one(browser
         page.clock.fast_forward(5_000)
         expect(page.locator("#lines li")).to_have_text(["heard", "missed"], timeout=SECONDS * 1000)
         assert chat.happened == ["conn"]
+
+
+def test_a_greeting_that_takes_long_is_a_greeting_still(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat, serve, is_time = Chat(), Conversation.serve, threading.Event()
+
+    async def serve_late(self: Conversation, *args: Any, **kwargs: Any) -> None:
+        await asyncio.to_thread(is_time.wait, SECONDS)
+        await serve(self, *args, **kwargs)
+
+    monkeypatch.setattr(Conversation, "serve", serve_late)
+    with through_proxy(chat.app) as proxy, shown(browser, proxy.url) as page:
+        until(lambda: page.evaluate(STATE) == 1, page)
+        say(page, "first")
+        page.wait_for_timeout(1500)  # after one second the page takes the server for another one, and speaks
+        is_time.set()
+        expect(page.locator("#lines li")).to_have_text(["first"], timeout=SECONDS * 1000)
+        cut(proxy)
+        say(page, "second")
+        expect(page.locator("#lines li")).to_have_text(["first", "second"], timeout=SECONDS * 1000)
+        assert chat.happened == ["conn"]
+        assert chat.lines == ["first", "second"]
 
 
 @pytest.mark.parametrize("speaks_first", [True, False])

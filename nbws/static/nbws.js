@@ -80,13 +80,12 @@
     const isAnothers = () => {
       if (maySpeak || said.key || socket.readyState !== WebSocket.OPEN) return;
       isOther = true;
-      others.add(place);
       speak();
     };
     const greet = ({ key, got, resync }) => {
       let isWhole = !resync;
       if (isOther) {  // it was only slow
-        isOther = !others.delete(place);
+        isOther = false;
         said.key = key;
       } else if (said.key === key) {
         isWhole = said.log.length >= said.sent - got;
@@ -109,8 +108,10 @@
         const told = JSON.parse(event.data.slice(MARK.length));
         return told.key ? greet(told) : acknowledge(told.got);
       }
-      isAnothers();
-      if (isOther) return;
+      if (!said.key) {
+        others.add(place);
+        return isAnothers();
+      }
       said.received += 1;
       if (said.received % ACKNOWLEDGED === 0) transmit(MARK + said.received);
       if (said.late) {
