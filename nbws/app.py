@@ -386,7 +386,7 @@ class App:
         from nbws.notebook.preview import Preview
 
         self._start()
-        return Preview(self.url, path, _ticket if self.token is not None else None, height)
+        return Preview(self.url, path, _ticket, height)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         if self._notebook is None or self._notebook.session_key is None:
@@ -537,7 +537,7 @@ class App:
                 allowed_hosts=frozenset(options.allowed_hosts),
                 allowed_origins=frozenset(options.allowed_origins),
                 token=token,
-                ticket=_ticket if token is not None else None,
+                ticket=_ticket,
                 cookie=f"nbws-{port}",
             )
             known = self._policies[port] = (options, policy)

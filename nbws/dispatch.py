@@ -38,6 +38,7 @@ __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
 _END = object()  # no more frames come
 _LOOK = object()  # another version may be live
+_IN_A_ROW = 8  # messages of one connection, before the others have their turn
 _LONG = 16 * 1024  # of a frame: what is longer is neither shown nor kept with its error
 
 
@@ -106,6 +107,7 @@ class Worker:
         self._copies_state = True
         self._unread = 0  # messages in a row that no handler could read
         self._pace = Pace()
+        self._in_a_row = 0  # messages that were handled one right after the other
         # What handles messages for as long as this table is live: to look it up for each message takes 0.4 us, to see
         # that nothing was published 0.03. By the table's stamp: a silent connection would keep what is long replaced.
         self._looked_up_in: object = None
@@ -165,6 +167,10 @@ class Worker:
                     await self._guarded(self._look_for_new_version())
                 elif frame is not None:
                     await self._guarded(self._handle(frame))
+                    self._in_a_row = 0 if self._inbox.empty() else self._in_a_row + 1
+                    if self._in_a_row >= _IN_A_ROW:  # handlers that wait for nothing would leave nobody else a turn
+                        self._in_a_row = 0
+                        await self._guarded(asyncio.sleep(0))
             while self._awaits_migration():  # `disconn` is the live version's, and so must the state be that it finds
                 await self._guarded(self._look_for_new_version())
         finally:

@@ -13,6 +13,7 @@ from nbws.security import (
     Asked,
     Policy,
     Verdict,
+    came_with_ticket,
     came_with_token,
     credential_cookies,
     framed_cookies,
@@ -66,6 +67,7 @@ class Gate:
             "query_string": without_credentials(scope.get("query_string", b""), policy.token),
             "headers": headers,
             "nbws.token_in_url": came_with_token(policy, asked),
+            "nbws.ticket_in_url": came_with_ticket(policy, asked),
             _PASSED: self,
         }
         if scope["type"] == "websocket" and policy.token is not None:

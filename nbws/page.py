@@ -52,11 +52,13 @@ def document(
     htmlkw: Mapping[str, Any] | None = None,
     bodykw: Mapping[str, Any] | None = None,
     strips_token: bool = False,
+    knows_ticket: bool = False,
     in_development: bool = False,
 ) -> Document:
     """The whole page around *content*.
 
     *root* is the path under which the app is served. *strips_token* takes the credential out of the address bar.
+    *knows_ticket* has the page talk to what frames it, where that knows the ticket of the page's URL as well.
     *in_development* has the page listen to the feed, and change in place when its code does.
     """
     head, body = split_head(content)
@@ -81,7 +83,8 @@ def document(
     if not default_hdrs:
         return Document(_DOCTYPE + page())
     digest = hashlib.blake2b(page().encode(), digest_size=12).hexdigest() if in_development else None
-    own = ft("script", src=f"{root}{STATIC}/nbws.js", data_root=root, data_strips_token=strips_token, data_page=digest)
+    data = {"root": root, "strips_token": strips_token, "knows_ticket": knows_ticket, "page": digest}
+    own = ft("script", src=f"{root}{STATIC}/nbws.js", **{f"data_{name}": value for name, value in data.items()})
     html = Document(_DOCTYPE + page(own))
     html.digest = digest
     return html

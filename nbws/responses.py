@@ -156,6 +156,7 @@ def _page(content: Sequence[Any], request: Request) -> str:
         htmlkw=options.htmlkw,
         bodykw=options.bodykw,
         strips_token=request.scope.get("nbws.token_in_url", False),
+        knows_ticket=request.scope.get("nbws.ticket_in_url", False),
         in_development=request.app.in_development,
     )
 

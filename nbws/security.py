@@ -20,6 +20,7 @@ __all__ = [
     "Asked",
     "Policy",
     "Verdict",
+    "came_with_ticket",
     "came_with_token",
     "credential_cookies",
     "derive_token",
@@ -93,15 +94,19 @@ def judge(policy: Policy, asked: Asked) -> Verdict:
         return Verdict.BAD_ORIGIN
     if policy.token is None or token_given:
         return Verdict.PASS
-    tickets = asked.query.get(TICKET, ())
-    if any(is_same(ticket, policy.ticket) for ticket in tickets):
+    if came_with_ticket(policy, asked):
         return Verdict.PASS
-    return Verdict.DEAD_TICKET if tickets else Verdict.NO_CREDENTIAL
+    return Verdict.DEAD_TICKET if TICKET in asked.query else Verdict.NO_CREDENTIAL
 
 
 def came_with_token(policy: Policy, asked: Asked) -> bool:
     """Whether the token stands in the URL, out of which it is to be taken. Other `token` fields are the author's."""
     return any(is_same(value, policy.token) for value in asked.query.get("token", ()))
+
+
+def came_with_ticket(policy: Policy, asked: Asked) -> bool:
+    """Whether a live ticket stands in the URL: it is an output of this very process that shows the page."""
+    return any(is_same(ticket, policy.ticket) for ticket in asked.query.get(TICKET, ()))
 
 
 def derive_token(key: bytes) -> str:
@@ -233,7 +238,8 @@ def guards(
     if policy.token is not None:
         # The URL may hold a credential. Not no-referrer: that makes the Origin of a page's own forms null.
         found["referrer-policy"] = "same-origin"
-    elif not is_shared:
+    if not is_shared:
+        # The cookie comes along where another port of this host asks. Its page could read what is a script or a style.
         found["cross-origin-resource-policy"] = "same-origin"
     framed = "x-frame-options" in given or "frame-ancestors" in given.get("content-security-policy", "")
     ancestors = _ancestors(policy, in_notebook)

@@ -6,8 +6,10 @@ python raw.py PORT KIND [CONNECTIONS]   floods an app's /ws from a process of it
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -133,6 +135,23 @@ async def flood(port: int, kind: str, connections: int = 1) -> None:
     await asyncio.gather(*(send_on() for _ in range(connections)))
 
 
+async def crowd(port: int, connections: int) -> None:
+    """Open so many websockets at once, print the status of each answer with its number, and hold them."""
+
+    async def one() -> tuple[str, asyncio.StreamWriter | None]:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(handshake(port).encode())
+            return (await asyncio.wait_for(reader.readline(), 30)).decode()[9:12], writer
+        except OSError as exc:
+            return type(exc).__name__, None
+
+    found = await asyncio.gather(*(one() for _ in range(connections)))
+    print(json.dumps(Counter(status for status, _ in found)), flush=True)
+    await asyncio.Event().wait()
+
+
 if __name__ == "__main__":
     print("begins", flush=True)
-    asyncio.run(flood(int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])))
+    _, port, kind, *count = sys.argv
+    asyncio.run(crowd(int(port), int(count[0])) if kind == "crowd" else flood(int(port), kind, *map(int, count)))

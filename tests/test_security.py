@@ -379,7 +379,11 @@ def test_a_script_may_be_framed_and_loaded_by_its_own_pages_and_by_origins_that_
 
 
 def test_an_app_in_a_notebook_is_framed_by_jupyter_wherever_that_is_since_it_has_a_credential() -> None:
-    assert told(NOTEBOOK, in_notebook=True) == {"referrer-policy": "same-origin"}
+    assert told(NOTEBOOK, in_notebook=True) == {
+        "referrer-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+    }
+    assert told(NOTEBOOK, in_notebook=True, shared=True) == {"referrer-policy": "same-origin"}
 
 
 def test_an_app_in_a_notebook_that_asks_for_no_credential_is_framed_by_this_machines_pages_alone() -> None:

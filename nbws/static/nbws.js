@@ -7,6 +7,14 @@
   const root = own.dataset.root || "";
 
   const url = new URL(location.href);
+  /* What frames the page hears what goes on in it, tracebacks and all, if it knows the ticket that the page, or one
+     before it in this tab, was opened with: any page of another port could frame it too. */
+  const tickets = new Set();
+  try { JSON.parse(sessionStorage.getItem("nbws-tickets") || "[]").forEach((each) => tickets.add(each)); } catch { }
+  if (own.hasAttribute("data-knows-ticket")) {
+    url.searchParams.getAll("nbws-ticket").forEach((each) => tickets.add(each));
+    try { sessionStorage.setItem("nbws-tickets", JSON.stringify([...tickets].slice(-20))); } catch { }
+  }
   const credentials = ["nbws-ticket", ...(own.hasAttribute("data-strips-token") ? ["token"] : [])];
   if (credentials.some((name) => url.searchParams.has(name))) {
     credentials.forEach((name) => url.searchParams.delete(name));
@@ -124,6 +132,7 @@
   let lost = false, ended = false;
   window.addEventListener("message", (event) => {
     if (event.source !== window.parent || window.parent === window || !event.data || event.data.nbws !== "frame") return;
+    if (!tickets.has(event.data.ticket)) return;
     const first = !notebook;
     notebook = event.origin;
     if (first) { measure(); keepFocus(); }

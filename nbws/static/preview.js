@@ -6,14 +6,15 @@
   root.dataset.live = "1";
   const frame = root.querySelector("iframe");
   const part = (cls) => root.querySelector(`.nbws-${cls}`);
-  const origin = new URL(frame.src).origin;
+  const { origin, searchParams } = new URL(frame.src);
+  const ticket = searchParams.get("nbws-ticket");
 
   const isDark = () => {
     const jupyter = document.body.dataset.jpThemeLight;
     if (jupyter) return jupyter === "false";
     return window.matchMedia("(prefers-color-scheme: dark)").matches;
   };
-  const greet = () => frame.contentWindow && frame.contentWindow.postMessage({ nbws: "frame", dark: isDark() }, origin);
+  const greet = () => frame.contentWindow && frame.contentWindow.postMessage({ nbws: "frame", ticket, dark: isDark() }, origin);
 
   const pattern = (path) => new RegExp("^" + path.split(/(\{[^}]*\})/).map((piece) =>
     piece.startsWith("{") ? (piece.endsWith(":path}") ? ".*" : "[^/]+") : piece.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")
@@ -164,7 +165,7 @@
     const isElsewhere = now && now !== frame && now.tagName === "IFRAME";
     if (touched || isElsewhere || !document.hasFocus() || ++returned > 5) return;
     frame.focus({ preventScroll: true });
-    frame.contentWindow.postMessage({ nbws: "frame", dark: isDark(), focus: true }, origin);
+    frame.contentWindow.postMessage({ nbws: "frame", ticket, dark: isDark(), focus: true }, origin);
   }
 
   function onMessage(event) {
