@@ -57,7 +57,7 @@ INJECTED: dict[type, str] = {Connection: "ws", WebSocket: "ws", Request: "reques
 
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _FEED_PATH = "/_nbws/feed"
-_LOOK_SECONDS = 0.5  #: between two looks at each connection
+_LOOK_SECONDS = 0.25  #: between two looks at each connection
 _RENDERED = "nbws.rendered"  #: in a scope: the list that takes the page, in place of a client
 
 
@@ -323,12 +323,14 @@ class AsgiApp:
         stack.push_async_callback(lambda: self.conversations.stop(self._desk.limits.finish_seconds))
 
     async def _look_at_connections(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            now, stall_seconds = loop.time(), self._desk.limits.stall_seconds
-            for connection in self._desk.connections:
-                connection.look_at(now, stall_seconds)
+            self._look_at_each(asyncio.get_running_loop().time())
+
+    def _look_at_each(self, now: float) -> None:
+        stall_seconds = self._desk.limits.stall_seconds
+        for connection in self._desk.connections:
+            connection.look_at(now, stall_seconds)
 
 
 class _Placed:

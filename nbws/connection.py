@@ -356,7 +356,9 @@ class Connection:
     def is_above_high_water(self) -> bool:
         if self._outbox.waiting_bytes > self._outbox.limit // 4:
             return True
-        return self.is_away and self.sent is not None and self.sent.is_filling_up(self._away_since)
+        if not self.is_away or self.sent is None:
+            return False
+        return self.sent.is_filling_up(self._away_since - len(self._outbox))
 
     async def drained(self, seconds: float = 5.0) -> None:
         """Wait until the outbox is below its high-water mark, *seconds* at the most. On the connection's loop only."""

@@ -27,7 +27,7 @@ __all__ = ["Server", "bind"]
 
 START_SECONDS = 20.0  #: how long the app's own startup may take
 _LINGER_SECONDS = 10.0  #: how long a peer has to take what was sent, when nobody talks with it any more
-_UNSENT_BYTES = 64 * 1024  #: kept by the system for one socket, beside what is under way
+_UNSENT_BYTES = 16 * 1024  #: kept by the system for one socket, beside what is under way
 _NEXT_PORTS = 50  #: how many ports are tried where none was asked for
 
 
