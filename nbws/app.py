@@ -802,9 +802,10 @@ class App:
         """
         with held_back(), self._lock:
             old = self.table
-            self.table = new = next_table(old)
+            new = next_table(old)
             if options is not None:
                 self.options = options
+            self.table = new  # last: who sees another table looks at the options again
             changed = changes(old, new)
             for change in changed:
                 if change.after is not None:  # going back to a version takes its function that was taken last

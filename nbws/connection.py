@@ -26,12 +26,29 @@ from nbws.resume import SentLog
 from nbws.rooms import Rooms
 from nbws.state import State
 
-__all__ = ["SOCKET", "CloseCode", "Connection", "Membership", "Sent", "Socket", "current_connection"]
+__all__ = [
+    "CLEAN",
+    "SOCKET",
+    "STRAIGHT",
+    "CloseCode",
+    "Connection",
+    "Membership",
+    "Sent",
+    "Sink",
+    "Socket",
+    "current_connection",
+]
 
 T = TypeVar("T")
 
 SOCKET = "nbws.socket"
 """The ASGI extension that gives a websocket's `Socket`. Without it a peer that never reads holds up each close."""
+
+STRAIGHT = "nbws.straight"
+"""In a scope: whether messages may go past `receive` and `send`, by the `Socket` itself."""
+
+CLEAN = "nbws.clean"
+"""In a scope, maybe: what takes credentials out of each text that comes, where `receive` does not see it."""
 
 _OVERFLOW_SECONDS = 1.0  #: how long a client that read too slowly has to take its close frame
 _CLOSE_SECONDS = 10.0  #: how long any other has to take what is queued, and its close frame
@@ -51,8 +68,12 @@ class CloseCode:
     TRY_LATER = 1013
 
 
+Sink = Callable[[str | bytes], bool]
+"""Takes one message, and says whether there is room for another."""
+
+
 class Socket(Protocol):
-    """What ASGI does not tell of a socket. On the loop only."""
+    """What ASGI does not tell of a socket, or takes longer to tell. On the loop only."""
 
     lost: asyncio.Event  #: set when it has ended, also where nothing is read from it
 
@@ -61,6 +82,21 @@ class Socket(Protocol):
 
     def unsent(self) -> int:
         """How many bytes it was given that the peer's system has not taken, as far as it knows."""
+
+    def is_behind(self, receive: Any, send: Any) -> bool:
+        """Whether these are its own, with nobody's middleware between."""
+
+    def push(self, data: str | bytes) -> bool:
+        """Send one message at once. False, and nothing is sent, where its `send` would wait or raise."""
+
+    def deliver_to(self, sink: Sink | None) -> None:
+        """Hand each message to *sink* when it comes, and not to `receive`, which tells of the end alone.
+
+        Where *sink* has no room for another, nothing is read until `go_on` is called. None ends that.
+        """
+
+    def go_on(self) -> None:
+        """There is room again. Callable whether or not there was none."""
 
 
 class Handshake(Protocol):
@@ -174,6 +210,7 @@ class Connection:
         self._away_since = 0  # how many frames had been sent when the client was cut off
         self._answer: str | None = None  # to a client that asks whether anybody is there
         self._is_writing = False  # and the server has not taken it yet
+        self._pushes: Callable[[str | bytes], bool] | None = None  # where nothing waits: what sends at once
         self._written = 0  # bytes handed to the socket
         self._taken, self._taken_at = 0, 0.0  # how many of them it has passed on, and when that was more than before
         self._recorded: deque[Recorded] | None = None
@@ -307,6 +344,8 @@ class Connection:
             size, data = len(encoded), encoded.decode()
         else:
             size = len(data)
+        if self._pushes is not None and threading.get_ident() == self._thread and self._push(data, size):
+            return
         with self._lock:
             if self._close is not None or self._gone:
                 return
@@ -316,6 +355,17 @@ class Connection:
         self._wake(self._filled)
         if overflows:
             self._close_soon(_OVERFLOW_SECONDS)
+
+    def _push(self, data: str | bytes, size: int) -> bool:
+        """Send one frame past the outbox, in which nothing waits. False where it has to wait. On the loop only."""
+        if len(self._outbox) or self._is_writing or self._close is not None or self._pushes is None:
+            return False
+        if not self._pushes(data):
+            return False
+        if self.sent is not None:
+            self.sent.append(data, size, self._loop.time())
+        self._written += size
+        return True
 
     def _give_up(self, reason: str) -> None:
         """Send nothing more of what waits, close with 1013, and do not wait for the peer to take that."""
@@ -382,10 +432,13 @@ class Connection:
         transmit: Callable[[dict[str, Any]], Awaitable[None]],
         socket: Socket | None = None,
         first: Iterable[str | bytes] = (),
+        *,
+        is_straight: bool = False,
     ) -> bool:
         """Hand *first* and then the outbox to *transmit*, an ASGI send, until the connection is closed here.
 
-        False where the peer is gone before. *socket* is what is known of the socket beneath.
+        False where the peer is gone before. *socket* is what is known of the socket beneath; *is_straight* says
+        whether what need not wait may be given to it alone.
         """
         self._socket, self.is_away = socket, False
         self._taken, self._taken_at = self._written, self._loop.time()
@@ -393,6 +446,8 @@ class Connection:
         try:
             for data in first:
                 await self._hand_over(transmit, data, _size(data))
+            if is_straight and socket is not None:
+                self._pushes = socket.push
             while True:
                 await self._filled.wait()
                 self._filled.clear()
@@ -416,7 +471,7 @@ class Connection:
                 self._gone = True
             return False
         finally:
-            self._is_writing = False
+            self._is_writing, self._pushes = False, None
             self._filled.set()  # for who takes from the outbox next
             self._drained.set()
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
-from nbws.connection import SOCKET, Connection, Socket
+from nbws.connection import CLEAN, SOCKET, STRAIGHT, Connection, Socket
 from nbws.dispatch import Desk, Worker
 from nbws.resume import Report, SentLog, answer, greeting, new_key
 
-__all__ = ["OVER_SECONDS", "Conversation", "Conversations"]
+__all__ = ["OVER_SECONDS", "Conversation", "Conversations", "socket_of"]
 
 _CLOSE_SECONDS = 10.0  #: how long a server has to say that a socket, which was closed here, has ended
 OVER_SECONDS = 1.0  #: how long a new connection waits for the `disconn` of the one in whose place it comes
@@ -133,7 +134,7 @@ class Conversation:
     async def serve(self, receive: Receive, send: Send, scope: Any, *, resync: bool = False) -> None:
         """Talk over the first socket. Gives when that, and where its client does not come back all of it, is over."""
         first = [greeting(self.key, resync=resync)] if self.key is not None else []
-        await self._talk(self._turn, receive, send, _socket_of(scope), first)
+        await self._talk(self._turn, receive, send, scope, first)
 
     async def go_on(self, receive: Receive, send: Send, scope: Any, received: int) -> bool:
         """Talk over another socket of a client that has *received* so many frames. False where that is not possible.
@@ -165,7 +166,7 @@ class Conversation:
             raise
         assert self.key is not None
         first = [greeting(self.key, got=self._received), *missed]
-        await self._talk(turn, receive, send, _socket_of(scope), first)
+        await self._talk(turn, receive, send, scope, first)
         return True
 
     def give_up(self) -> None:
@@ -194,15 +195,18 @@ class Conversation:
             self._reading.cancel()
         self._woken.set()
 
-    async def _talk(
-        self, turn: int, receive: Receive, send: Send, socket: Socket | None, first: Sequence[str | bytes]
-    ) -> None:
-        connection = self.connection
+    async def _talk(self, turn: int, receive: Receive, send: Send, scope: Any, first: Sequence[str | bytes]) -> None:
+        connection, socket = self.connection, socket_of(scope)
         if turn != self._turn:
             self._is_free.set()
             return
-        write = asyncio.create_task(connection.write(send, socket, first), name=f"nbws {connection.id} outbox")
+        is_straight = socket is not None and scope.get(STRAIGHT, False)
+        writing = connection.write(send, socket, first, is_straight=is_straight)
+        write = asyncio.create_task(writing, name=f"nbws {connection.id} outbox")
         read = self._reading = asyncio.create_task(self._read(receive, socket), name=f"nbws {connection.id} socket")
+        if is_straight and socket is not None and self._desk.limits.messages_per_second is None:
+            self._worker.inbox.on_room = socket.go_on
+            socket.deliver_to(partial(self._put, clean=scope.get(CLEAN)))
         try:
             await asyncio.wait({read, write}, return_when=asyncio.FIRST_COMPLETED)
             if not read.done():  # closed here, or the peer is gone: the server says so to who reads
@@ -212,7 +216,9 @@ class Conversation:
         except asyncio.CancelledError:  # the server stops, and has waited for long enough
             self.end()
         finally:
-            self._reading = None
+            self._reading = self._worker.inbox.on_room = None
+            if socket is not None:
+                socket.deliver_to(None)
             read.cancel()
             write.cancel()
             await asyncio.wait({read, write})
@@ -262,7 +268,7 @@ class Conversation:
                     connection.reply(answer(self._received))
             elif left:
                 left.append(frame)
-            elif socket is None or not self._worker.is_full:
+            elif socket is None or not self._worker.inbox.is_full:
                 await self._take(frame)
             elif not await self._take_unless_lost(frame, socket):
                 left.append(frame)
@@ -270,8 +276,22 @@ class Conversation:
         code = event.get("code", 1005)
         was_cut = self.key is not None and (code == 1006 or (code == 1005 and "reason" not in event))
         if not was_cut:  # else the client sends it again
-            self._worker.put_last(left)
+            for frame in left:
+                self._worker.inbox.put(frame)
         return was_cut
+
+    def _put(self, frame: str | bytes, clean: Callable[[str], str] | None) -> bool:
+        """The same for what comes straight from the socket, one frame at a time. Whether there is room for more."""
+        log = self.connection.sent
+        if log is not None and (report := Report.of(frame)) is not None:
+            log.acknowledge(report.received)
+            if report.asks:
+                self.connection.reply(answer(self._received))
+            return True
+        inbox = self._worker.inbox
+        inbox.put(clean(frame) if clean is not None and isinstance(frame, str) else frame)
+        self._received += 1
+        return not inbox.is_full
 
     async def _take(self, frame: str | bytes) -> None:
         await self._worker.put(frame)
@@ -302,6 +322,7 @@ class Conversation:
             self._has_ended.set()
 
 
-def _socket_of(scope: Any) -> Socket | None:
+def socket_of(scope: Any) -> Socket | None:
+    """What a server of nbws tells of the socket beneath a websocket; None where another one serves it."""
     found: Socket | None = scope.get("extensions", {}).get(SOCKET)
     return found

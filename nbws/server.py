@@ -18,15 +18,14 @@ from typing import Any
 
 import uvicorn
 
-from nbws.connection import SOCKET
-from nbws.door import WebsocketDoor, http_door
+from nbws.door import http_door
 from nbws.errors import PortTakenError, ServerStartError
 from nbws.limits import Limits
+from nbws.sockets import websocket_class
 
 __all__ = ["Server", "bind"]
 
 START_SECONDS = 20.0  #: how long the app's own startup may take
-_LINGER_SECONDS = 10.0  #: how long a peer has to take what was sent, when nobody talks with it any more
 _UNSENT_BYTES = 16 * 1024  #: kept by the system for one socket, beside what is under way
 _NEXT_PORTS = 50  #: how many ports are tried where none was asked for
 
@@ -73,50 +72,6 @@ def _bound(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-class _Websocket(WebsocketDoor):
-    """A `Socket` too, and the extension that gives it.
-
-    Each of uvicorn's own ways to close waits until the peer has read what was sent, so a peer that never reads would
-    hold its socket for ever.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.lost = asyncio.Event()
-
-    def handle_connect(self, event: Any) -> None:
-        super().handle_connect(event)
-        if hasattr(self, "scope"):  # else the handshake was refused
-            extensions: dict[str, Any] = self.scope["extensions"]
-            extensions[SOCKET] = self
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.lost.set()
-
-    def abort(self) -> None:
-        if not self.lost.is_set():
-            self.transport.abort()
-
-    def unsent(self) -> int:
-        return 0 if self.lost.is_set() else self.transport.get_write_buffer_size()
-
-    def keepalive_timeout(self) -> None:
-        if self.read_paused:
-            # The app takes no more messages for now, and with them the answer to the ping is left unread.
-            self.pong_timer = None
-            self.pending_ping_payload = None
-            self.schedule_ping()
-            return
-        super().keepalive_timeout()
-        self.abort()
-
-    def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        super().on_task_complete(task)
-        if self.unsent():
-            self.loop.call_later(_LINGER_SECONDS, self.abort)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -172,7 +127,7 @@ class Server:
             app,
             http=http_door(limits),
             h11_max_incomplete_event_size=limits.header_bytes,
-            ws=_Websocket,
+            ws=websocket_class(),
             ws_max_size=limits.message_bytes,
             ws_ping_interval=limits.ping_seconds,
             ws_ping_timeout=limits.ping_seconds,

@@ -1,0 +1,81 @@
+"""What came from one client and waits for a handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["Inbox"]
+
+
+class Inbox:
+    """Frames in order, for one who takes them. It is full from *limit* on, and keeps what is put all the same.
+
+    On its loop only. `on_room` is called where it was full and is not any more.
+    """
+
+    __slots__ = ("_frames", "_limit", "_loop", "_taker", "_waiting", "on_room")
+
+    def __init__(self, limit: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._frames: deque[str | bytes] = deque()
+        self._limit = limit
+        self._taker: asyncio.Future[None] | None = None
+        self._waiting: deque[asyncio.Future[None]] = deque()  # for room
+        self.on_room: Callable[[], None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._frames) >= self._limit
+
+    def put(self, frame: str | bytes) -> None:
+        self._frames.append(frame)
+        if self._taker is not None:
+            self.poke()
+
+    async def room(self) -> None:
+        """Wait until it is not full."""
+        while self.is_full:
+            waiter = self._loop.create_future()
+            self._waiting.append(waiter)
+            try:
+                await waiter
+            finally:
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+
+    def take(self) -> str | bytes | None:
+        """The next frame; None where none waits."""
+        frames = self._frames
+        if not frames:
+            return None
+        frame = frames.popleft()
+        if len(frames) == self._limit - 1:
+            self._has_room()
+        return frame
+
+    def filled(self) -> asyncio.Future[None]:
+        """What to await for something to take, or for a `poke`. One at a time."""
+        self._taker = waiter = self._loop.create_future()
+        if self._frames:
+            self.poke()
+        return waiter
+
+    def poke(self) -> None:
+        """Wake who waits for something to take."""
+        waiter, self._taker = self._taker, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _has_room(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                break
+        if self.on_room is not None:
+            self.on_room()
