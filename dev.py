@@ -113,7 +113,8 @@ def test(args: list[str]) -> int:
         os.environ["NBWS_CHROMIUM"] = chromium
     activate()
 
-    pytest = [python, "-m", "pytest", *(args[1:] if args[:1] == ["--"] else args)]
+    # The whole suite in two processes, file by file: its time is waiting for sockets, kernels and browsers.
+    pytest = [python, "-m", "pytest", *(args[1:] if args[:1] == ["--"] else args or ["-n2", "--dist=loadfile"])]
     sources = ["nbws", "tests", "benchmarks", "dev.py"]
     checks = {
         "ruff check": [python, "-m", "ruff", "check", *sources],

@@ -49,11 +49,13 @@ from nbws.staging import Staged, check_swap_hook, hook_of, ws_definition
 from nbws.state import State
 from nbws.static_files import WEB_FILES, WebFiles
 from nbws.tasks import TASK, TaskHandler, Tasks
+from nbws.transcript import Log, Transcript
 from nbws.urls import filled_path, path_parameters
 
 if TYPE_CHECKING:
     import asyncio
 
+    from nbws.notebook.inspector import Inspector
     from nbws.notebook.preview import Preview
     from nbws.server import Server
     from nbws.testing import BlockingClient, Client, Visits
@@ -72,6 +74,7 @@ MIGRATED_AT_ONCE = 8  #: connections that look for their swap hook in one turn o
 
 _log = logging.getLogger("nbws")
 _ticket = new_ticket()  # dies with the process
+_panel_key = new_ticket()  # likewise; it stands in outputs, so who has it sees the notebook
 _numbers = itertools.count()
 
 
@@ -127,6 +130,7 @@ class App:
         self.tasks = Tasks(self, lambda: self.table, self.report)
         self.options = chosen
         self.table = HandlerTable()
+        self.log = Log()
         self._reporter = Reporter(self._tell)
         self._lock = threading.RLock()
         self._start_lock = threading.RLock()
@@ -386,7 +390,34 @@ class App:
         from nbws.notebook.preview import Preview
 
         self._start()
-        return Preview(self.url, path, _ticket, height)
+        return Preview(self.url, path, _ticket, height, panel_key=_panel_key)
+
+    def inspector(self) -> Inspector:
+        """The panel, as a widget: connections, versions, messages, errors and output, and buttons to act on them.
+
+        A preview has the same folded under it. Raises NbwsError where anywidget is not installed, which
+        `pip install nbws[lab]` brings, or where there is no notebook.
+        """
+        if not self.in_notebook:
+            raise NbwsError("the panel is shown in a notebook, and this is none; app.transcript() tells what was said")
+        try:
+            from nbws.notebook.inspector import Inspector
+        except ImportError:
+            raise NbwsError("the panel is a widget; pip install anywidget, and restart the kernel") from None
+
+        self._publish_if_staged()
+        return Inspector(self)
+
+    def inspect(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a panel, see `nbws.inspection`. Callable from any thread but the server's."""
+        from nbws.inspection import answer
+
+        return answer(self, asked)
+
+    @property
+    def panel_key(self) -> str:
+        """What the page of the panel is asked for with. It dies with the process."""
+        return _panel_key
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         if self._notebook is None or self._notebook.session_key is None:
@@ -482,6 +513,14 @@ class App:
             offer_all(receivers, html)
         return Sent()
 
+    def transcript(self) -> Transcript:
+        """What clients and the app said to each other lately: connects, messages, fragments, in their order.
+
+        The last 2,000 lines, a million characters at the most; nothing where messages are not recorded, see `record`.
+        `transcript().to_test()` is the source of a cell that asserts it.
+        """
+        return Transcript(self.log.lines)
+
     @property
     def visits(self) -> Visits:
         """The clients of `client()` while nobody serves the app."""
@@ -576,12 +615,16 @@ class App:
             if of_it >= limits.connections_per_client:
                 return False
         self._connections[connection.id] = connection
+        if self.recorded_messages:
+            connection.log = self.log
+            self.log.opened(connection.id, connection.key.path, connection.address)
         if self._is_gone(connection.key):
             connection.park(self.limits.park_seconds, partial(self._is_gone, connection.key))
         return True
 
     def forget(self, connection: Connection) -> None:
         self._connections.pop(connection.id, None)
+        self.log.closed(connection.id, connection.key.path, connection.address)
         if connection.recorded:
             self._recorded_gone.append(connection)
 
@@ -599,12 +642,15 @@ class App:
         return await self._threads.run(function)
 
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None:
-        """Show *error* where the author looks. *retry* runs its message again. Callable from any thread."""
-        self._reporter.report(error)
-        if retry is not None:
-            self._retries[error.key] = retry
-        self._give_way(error)
-        self.feed.changed()
+        """Show *error* where the author looks. *retry* runs its message again. From any thread; never raises."""
+        try:
+            self._reporter.report(error)
+            if retry is not None:
+                self._retries[error.key] = retry
+            self._give_way(error)
+            self.feed.changed()
+        except Exception:  # it would end the connection: a kernel's output may be closed, say
+            _log.exception("nbws could not show an error of %s", error.key)
 
     def hear(self, whose: Speaker, stream: str, text: str) -> None:
         """A handler printed *text*. Callable from any thread."""

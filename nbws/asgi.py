@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +30,7 @@ from nbws.binding import Bound, Call
 from nbws.connection import STRAIGHT, Connection, Membership
 from nbws.conversation import OVER_SECONDS, Conversation, Conversations, socket_of
 from nbws.dispatch import Desk, HandlerError, run_handler
-from nbws.errors import MessageError
+from nbws.errors import MessageError, described
 from nbws.feed import Event, Feed
 from nbws.gate import Gate, refuse_websocket
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
@@ -39,12 +39,12 @@ from nbws.messages import NOTHING
 from nbws.messages import Message as Fields
 from nbws.options import Options
 from nbws.outbox import Outbox
-from nbws.page import STATIC, document, notice
+from nbws.page import STATIC, document, notice, panel_page
 from nbws.pages import OpenPage, Pages, Served
 from nbws.reading import reach
 from nbws.responses import PageResponse, respond
 from nbws.resume import PARAMETER, Asked
-from nbws.security import Policy
+from nbws.security import Policy, is_same
 from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websocket, resume_session
 from nbws.speaking import Speaker, speaker
 from nbws.tasks import Tasks
@@ -57,6 +57,8 @@ INJECTED: dict[type, str] = {Connection: "ws", WebSocket: "ws", Request: "reques
 
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _FEED_PATH = "/_nbws/feed"
+_PANEL_PATH = "/_nbws/panel"
+_PANEL_BYTES = 256 * 1024  #: of one thing that the panel asks for
 _LOOK_SECONDS = 0.25  #: between two looks at each connection
 _RENDERED = "nbws.rendered"  #: in a scope: the list that takes the page, in place of a client
 
@@ -106,6 +108,9 @@ class AppDesk(Desk, Protocol):
     def in_development(self) -> bool: ...
     @property
     def startup_table(self) -> HandlerTable: ...
+    @property
+    def panel_key(self) -> str: ...
+    def inspect(self, asked: Mapping[str, Any]) -> dict[str, Any]: ...
     def policy(self, port: int) -> Policy: ...
     def bound_before(self) -> Iterable[tuple[Bound, tuple[str, ...]]]: ...
     def admit(self, connection: Connection) -> bool: ...
@@ -184,6 +189,7 @@ class AsgiApp:
     def _routes(self, table: HandlerTable) -> Iterable[BaseRoute]:
         yield Mount(STATIC, StaticFiles(directory=Path(__file__).parent / "static"), name="nbws-static")
         yield Route(_FEED_PATH, self._feed)
+        yield Route(_PANEL_PATH, self._panel, methods=["GET", "POST"])
         routes = [_Placed(key.path, self._endpoint(key, entry)) for key, entry in table.live() if key.is_route]
         # In a notebook the order of definition is the order in which cells happened to run, so what is more
         # specific goes first, whatever came first.
@@ -223,6 +229,25 @@ class AsgiApp:
         return StreamingResponse(
             self._desk.feed.events(change), media_type="text/event-stream", headers={"cache-control": "no-store"}
         )
+
+    async def _panel(self, request: Request) -> Response:
+        """The panel under a preview: its page, and what that asks for. For the author alone, who has the key of it."""
+        key = request.headers.get("x-nbws-panel") or request.query_params.get("key", "")
+        if not self._desk.in_development or not is_same(key, self._desk.panel_key):
+            raise HTTPException(404)
+        if request.method == "GET":
+            root = request.scope.get("root_path", "")
+            return HTMLResponse(panel_page(root, root + _PANEL_PATH, key))
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _PANEL_BYTES:
+                raise HTTPException(413)
+        try:
+            asked = msgspec.json.decode(body, type=dict[str, Any])
+        except msgspec.DecodeError as exc:
+            raise HTTPException(400, f"the panel asks with a JSON object: {exc}") from None
+        return JSONResponse(await self._desk.in_thread(lambda: self._desk.inspect(asked)))
 
     def _open_page(self, request: Request) -> OpenPage | None:
         """The page that asks for the feed. A browser that comes back after a cut names the page that it had last."""
@@ -288,7 +313,7 @@ class AsgiApp:
                 await self._start_up(stack)
             except BaseException as exc:
                 self.startup_error = exc
-                await send({"type": "lifespan.startup.failed", "message": f"{type(exc).__name__}: {exc}"})
+                await send({"type": "lifespan.startup.failed", "message": described(exc)})
                 return
             await send({"type": "lifespan.startup.complete"})
             try:
@@ -297,7 +322,7 @@ class AsgiApp:
             except asyncio.CancelledError:
                 return  # forced to stop: a second Ctrl+C
             except Exception as exc:
-                await send({"type": "lifespan.shutdown.failed", "message": f"{type(exc).__name__}: {exc}"})
+                await send({"type": "lifespan.shutdown.failed", "message": described(exc)})
                 return
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -25,6 +25,7 @@ from nbws.recording import Recorded, watching
 from nbws.resume import SentLog
 from nbws.rooms import Rooms
 from nbws.state import State
+from nbws.transcript import Log
 
 __all__ = [
     "CLEAN",
@@ -76,6 +77,8 @@ class Socket(Protocol):
     """What ASGI does not tell of a socket, or takes longer to tell. On the loop only."""
 
     lost: asyncio.Event  #: set when it has ended, also where nothing is read from it
+    on_shutdown: Callable[[Callable[[], None]], None] | None
+    """Called when the server stops, with what closes it with 1012, to be called soon; None closes it at once."""
 
     def abort(self) -> None:
         """End it at once, with what it has not sent yet. Callable when it has ended, too."""
@@ -205,6 +208,7 @@ class Connection:
         self._outbox = outbox
         self.sent: SentLog | None = None  #: what a client that is able to resume may have missed
         self.is_away = False  #: whether the client was cut off and may come back
+        self.is_ending = False  #: whether its server stops: what is under way is sent, and nothing new begun
         self.on_closing: Callable[[], None] | None = None  #: told, on the loop, that the connection is to be closed
         self._socket: Socket | None = None
         self._away_since = 0  # how many frames had been sent when the client was cut off
@@ -214,6 +218,7 @@ class Connection:
         self._written = 0  # bytes handed to the socket
         self._taken, self._taken_at = 0, 0.0  # how many of them it has passed on, and when that was more than before
         self._recorded: deque[Recorded] | None = None
+        self.log: Log | None = None  #: takes note of what is said; None where nothing does
         self.pinned: Version | None = None  #: the version that serves it; None is the live one
         self._close: tuple[int, str] | None = None
         self._gone = False
@@ -327,6 +332,12 @@ class Connection:
     def url(self) -> Any:
         return self._handshake.url
 
+    @property
+    def address(self) -> str:
+        """What the client has asked for: the path and the query, in which no credential is."""
+        query = self.scope.get("query_string", b"").decode("latin-1")
+        return f"{self.scope.get('path', self.key.path)}{'?' if query else ''}{query}"
+
     def __repr__(self) -> str:
         pinned = f", pinned to v{self.pinned.number}" if self.pinned is not None else ""
         state = ", closed" if not self.is_open else ", cut off" if self.is_away else ""
@@ -345,6 +356,7 @@ class Connection:
         else:
             size = len(data)
         if self._pushes is not None and threading.get_ident() == self._thread and self._push(data, size):
+            self._note(data)
             return
         with self._lock:
             if self._close is not None or self._gone:
@@ -352,9 +364,14 @@ class Connection:
             overflows = not self._outbox.put(data, size)
             if overflows:
                 self._drop_all("the client reads too slowly")
+        self._note(data)
         self._wake(self._filled)
         if overflows:
             self._close_soon(_OVERFLOW_SECONDS)
+
+    def _note(self, data: str | bytes) -> None:
+        if self.log is not None:
+            self.log.sent(self.id, self.key.path, self.address, data)
 
     def _push(self, data: str | bytes, size: int) -> bool:
         """Send one frame past the outbox, in which nothing waits. False where it has to wait. On the loop only."""
@@ -403,6 +420,11 @@ class Connection:
             self._give_up("the client does not read")
 
     @property
+    def waiting_bytes(self) -> int:
+        """How much of what was sent to it waits in the outbox."""
+        return self._outbox.waiting_bytes
+
+    @property
     def is_above_high_water(self) -> bool:
         if self._outbox.waiting_bytes > self._outbox.limit // 4:
             return True
@@ -419,6 +441,12 @@ class Connection:
                 await asyncio.wait_for(self._drained.wait(), end - self._loop.time())
             except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
                 return
+
+    async def flushed(self) -> None:
+        """Wait until the server has taken all that waits, or the client is gone. On the connection's loop only."""
+        while self._outbox.waiting_bytes and not (self._gone or self.is_away):
+            self._drained.clear()
+            await self._drained.wait()
 
     def drained_from_thread(self) -> None:
         """The same for a worker thread; on the loop's own thread, which cannot wait, it is done at once."""

@@ -20,6 +20,7 @@ __all__ = ["OVER_SECONDS", "Conversation", "Conversations", "socket_of"]
 _CLOSE_SECONDS = 10.0  #: how long a server has to say that a socket, which was closed here, has ended
 OVER_SECONDS = 1.0  #: how long a new connection waits for the `disconn` of the one in whose place it comes
 _END_SECONDS = 0.5  #: how long a `disconn` has when the server does not wait any more
+_ANSWERS_SHARE = 0.9  #: of `finish_seconds`, for what has come before the server stops; the rest is for the closing
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -113,6 +114,7 @@ class Conversation:
         self._turn = 0  # of the socket that is served; one that comes later takes over
         self._reading: asyncio.Task[bool] | None = None  # the socket that is served
         self._waiting: asyncio.Task[None] | None = None  # for the client
+        self._ending: asyncio.Task[None] | None = None  # the last of it, as the server stops
         self.waiting_since = 0.0  #: the loop's time
         self._is_free = asyncio.Event()  # set while neither a socket is served nor a client waited for
         self._woken = asyncio.Event()  # set when there is no reason to wait for the client any more
@@ -200,6 +202,8 @@ class Conversation:
         if turn != self._turn:
             self._is_free.set()
             return
+        if socket is not None:
+            socket.on_shutdown = self._begin_to_end
         is_straight = socket is not None and scope.get(STRAIGHT, False)
         writing = connection.write(send, socket, first, is_straight=is_straight)
         write = asyncio.create_task(writing, name=f"nbws {connection.id} outbox")
@@ -219,6 +223,7 @@ class Conversation:
             self._reading = self._worker.inbox.on_room = None
             if socket is not None:
                 socket.deliver_to(None)
+                socket.on_shutdown = None
             read.cancel()
             write.cancel()
             await asyncio.wait({read, write})
@@ -228,6 +233,23 @@ class Conversation:
         await self._rest(turn, was_cut=not read.cancelled() and problem is None and read.result())
         if problem is not None:
             raise problem
+
+    def _begin_to_end(self, close: Callable[[], None]) -> None:
+        """The server stops: *close* when what has come is answered, or has had its time."""
+
+        async def answer_all() -> None:
+            await self._worker.caught_up()
+            await self.connection.flushed()
+
+        async def end() -> None:
+            try:
+                await asyncio.wait_for(answer_all(), self._desk.limits.finish_seconds * _ANSWERS_SHARE)
+            except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+                pass
+            close()
+
+        self.connection.is_ending = True
+        self._ending = asyncio.create_task(end(), name=f"nbws {self.connection.id} last answers")
 
     async def _rest(self, turn: int, *, was_cut: bool) -> None:
         """What follows when a socket is served no longer."""
@@ -288,12 +310,16 @@ class Conversation:
             if report.asks:
                 self.connection.reply(answer(self._received))
             return True
+        if self.connection.is_ending:
+            return True
         inbox = self._worker.inbox
         inbox.put(clean(frame) if clean is not None and isinstance(frame, str) else frame)
         self._received += 1
         return not inbox.is_full
 
     async def _take(self, frame: str | bytes) -> None:
+        if self.connection.is_ending:
+            return
         await self._worker.put(frame)
         self._received += 1  # in the same step, so that what was taken is counted whatever is cancelled
 

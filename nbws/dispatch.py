@@ -25,7 +25,7 @@ import anyio
 import nbws.errors
 from nbws.binding import Bound, Call, Kind, binary_refused
 from nbws.connection import CloseCode, Connection, current_connection
-from nbws.errors import BindError, MessageError, NbwsError
+from nbws.errors import BindError, MessageError, NbwsError, described
 from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
 from nbws.html import Tag
 from nbws.inbox import Inbox
@@ -39,7 +39,7 @@ __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
 _IN_A_ROW = 8  # messages of one connection, before the others have their turn
 _CONTENT = frozenset((type(None), str, Tag, tuple, list))  # types of what a handler returns that can be sent as it is
-_LONG = 16 * 1024  # of a frame: what is longer is neither shown nor kept with its error
+_LONG = 16 * 1024  # of a frame: what is longer is not shown, nor kept with its error; or of a traceback
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,24 @@ class HandlerError:
     @property
     def title(self) -> str:
         version = f" v{self.version}" if self.version is not None else ""
-        return f"{self.handler}{version} on {self.key}: {type(self.exception).__name__}: {self.exception}"
+        return f"{self.handler}{version} on {self.key}: {described(self.exception)}"
 
     @property
     def traceback(self) -> str:
-        """The traceback, from the author's own code on; empty for a message that was refused, which has none."""
+        """The traceback, from the author's own code on; empty for a message that was refused, which has none.
+
+        Where it is very long, because the exception's text is, its middle is left out.
+        """
         if isinstance(self.exception, MessageError):
             return ""
         own = trace = self.exception.__traceback__
         while own is not None and own.tb_frame.f_code.co_filename.startswith(_NOT_THE_AUTHORS):
             own = own.tb_next
-        return "".join(traceback.format_exception(type(self.exception), self.exception, own or trace))
+        text = "".join(traceback.format_exception(type(self.exception), self.exception, own or trace))
+        if len(text) > _LONG:
+            half = _LONG // 2
+            text = f"{text[:half]}\n… ({len(text) - 2 * half:,} characters left out) …\n{text[-half:]}"
+        return text
 
 
 _NOT_THE_AUTHORS = tuple(str(Path(inspect.getfile(module)).parent) for module in (nbws.errors, asyncio, anyio))
@@ -102,6 +109,7 @@ class Worker:
         self._ends = False
         self._looks = False  # for another version, when nothing else is to be done
         self._is_stopped = False
+        self._waits_for_endpoint = True
         self._calls = 0  # begun so far
         self._seen: Version | None = None  # the version that the connection's state is of
         self._copies_state = True
@@ -132,6 +140,14 @@ class Worker:
     def inbox(self) -> Inbox:
         """What waits for a handler."""
         return self._inbox
+
+    async def caught_up(self) -> None:
+        """Wait until what it was given so far is handled, but for messages to an endpoint that is retired."""
+        self._waits_for_endpoint = False
+        self._connection.poke()
+        reached = asyncio.Event()
+        self._inbox.put(reached)
+        await reached.wait()
 
     async def finish(self, task: asyncio.Task[None]) -> None:
         """No frame comes any more: wait until those that came are handled and `disconn` has run.
@@ -172,7 +188,9 @@ class Worker:
         while True:
             self._calls += 1
             frame = inbox.take()
-            if frame is not None:
+            if isinstance(frame, asyncio.Event):
+                frame.set()
+            elif frame is not None:
                 await self._handle(frame)
                 self._in_a_row = self._in_a_row + 1 if len(inbox) else 0
                 if self._in_a_row >= _IN_A_ROW:  # handlers that wait for nothing would leave nobody else a turn
@@ -232,11 +250,13 @@ class Worker:
             _let_go(exc, frame)
             self._count_unread(exc)
             if recorded is not None:
-                recorded.error = f"{type(exc).__name__}: {exc}"
+                recorded.failed(described(exc))
             version.has_failed(is_clients=isinstance(exc, MessageError))
             self._desk.report(self._error(exc, handler.message.name, version, frame), partial(self._retry, frame))
         finally:
             version.running -= 1
+            if recorded is not None:
+                recorded.ended()
             if token is not None:
                 watching.reset(token)
 
@@ -274,6 +294,9 @@ class Worker:
         kept = redact(frame, self._desk.redacted) if isinstance(frame, str) else frame
         recorded = Recorded(kept, version.number, Watch(connection.id), state)
         connection.record(recorded, self._desk.recorded_messages)
+        if connection.log is not None:
+            path, address = connection.key.path, connection.address
+            recorded.line = connection.log.received(connection.id, path, address, kept, version.number)
         return recorded
 
     async def rehearse(self, frame: str | bytes, handler: WsHandler) -> str | None:
@@ -282,7 +305,7 @@ class Worker:
         try:
             await asyncio.wait_for(self._run(frame, handler.message), self._desk.limits.finish_seconds)
         except Exception as exc:
-            return f"{type(exc).__name__}: {exc}"
+            return described(exc)
         return None
 
     async def _look_up(self) -> bool:
@@ -295,7 +318,7 @@ class Worker:
             entry = table.get_live(self._connection.key)
             if entry is not None:
                 break
-            if self._ends or not self._connection.is_open:
+            if self._ends or not self._waits_for_endpoint or not self._connection.is_open:
                 return False
             await self._connection.poked()
         version, handler = self._chosen(entry)
@@ -412,8 +435,8 @@ class Worker:
             try:
                 async for item in result:
                     await connection.send(item)
-                    if not connection.is_open:  # one that never waits would keep the loop from everybody
-                        break
+                    if not connection.is_open or connection.is_ending:
+                        break  # one that never waits would keep the loop from everybody
             finally:
                 await result.aclose()
         elif isinstance(result, types.GeneratorType):
@@ -428,6 +451,9 @@ class Worker:
                 return
             self._connection.send(item)
             self._connection.drained_from_thread()
+            if self._connection.is_ending:
+                items.close()
+                return
 
     def _is_cancelled_from_outside(self) -> bool:
         if self._skips_call or self._is_stopped:

@@ -69,6 +69,15 @@ MISSING: Any = _Missing()
 """Stands for a value that did not arrive, where None would be a value."""
 
 
+def described(exception: BaseException, limit: int = 1000) -> str:
+    """`Kind: text`, of *limit* characters of text at the most, whatever the exception does when it is asked for it."""
+    try:
+        text = str(exception)
+    except Exception as exc:
+        text = f"(its text cannot be shown: {type(exc).__name__})"
+    return f"{type(exception).__name__}: {text if len(text) <= limit else f'{text[: limit - 1]}…'}"
+
+
 def _short(value: Any, limit: int = 80) -> str:
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -9,31 +9,35 @@ from collections.abc import Callable
 __all__ = ["Inbox"]
 
 
+Item = str | bytes | asyncio.Event
+"""A frame, or what tells that all before it has been taken."""
+
+
 class Inbox:
     """Frames in order, for one who takes them. It is full from *limit* on, and keeps what is put all the same.
 
     On its loop only. `on_room` is called where it was full and is not any more.
     """
 
-    __slots__ = ("_frames", "_limit", "_loop", "_taker", "_waiting", "on_room")
+    __slots__ = ("_items", "_limit", "_loop", "_taker", "_waiting", "on_room")
 
     def __init__(self, limit: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._frames: deque[str | bytes] = deque()
+        self._items: deque[Item] = deque()
         self._limit = limit
         self._taker: asyncio.Future[None] | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()  # for room
         self.on_room: Callable[[], None] | None = None
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._items)
 
     @property
     def is_full(self) -> bool:
-        return len(self._frames) >= self._limit
+        return len(self._items) >= self._limit
 
-    def put(self, frame: str | bytes) -> None:
-        self._frames.append(frame)
+    def put(self, item: Item) -> None:
+        self._items.append(item)
         if self._taker is not None:
             self.poke()
 
@@ -48,20 +52,20 @@ class Inbox:
                 if waiter in self._waiting:
                     self._waiting.remove(waiter)
 
-    def take(self) -> str | bytes | None:
-        """The next frame; None where none waits."""
-        frames = self._frames
-        if not frames:
+    def take(self) -> Item | None:
+        """The next one; None where none waits."""
+        items = self._items
+        if not items:
             return None
-        frame = frames.popleft()
-        if len(frames) == self._limit - 1:
+        item = items.popleft()
+        if len(items) == self._limit - 1:
             self._has_room()
-        return frame
+        return item
 
     def filled(self) -> asyncio.Future[None]:
         """What to await for something to take, or for a `poke`. One at a time."""
         self._taker = waiter = self._loop.create_future()
-        if self._frames:
+        if self._items:
             self.poke()
         return waiter
 

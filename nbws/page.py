@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from nbws.html import Tag, ft, to_xml
 
-__all__ = ["HEAD_TAGS", "STATIC", "Document", "document", "notice", "split_head"]
+__all__ = ["HEAD_TAGS", "STATIC", "Document", "document", "notice", "panel_page", "split_head"]
 
 STATIC = "/_nbws/static"
 """Where the app serves the files of `nbws/static`."""
@@ -99,3 +99,15 @@ def notice(title: str, text: str) -> Markup:
     head = (ft("meta", charset="utf-8"), ft("title", title), ft("style", style))
     page = ft("html", ft("head", *head), ft("body", ft("h1", title), ft("p", text)), lang="en")
     return _DOCTYPE + to_xml(page)
+
+
+def panel_page(root: str, address: str, key: str) -> Markup:
+    """The panel as a page, for a frame under a preview. It asks at *address*, with *key*."""
+    script = f'import {{ page }} from "{root}{STATIC}/inspector.js"; page(document.getElementById("panel"));'
+    style = ft("style", Markup("body{margin:0;background:transparent}.nbws-panel{margin:0;border-radius:0}"))
+    links = ft("link", rel="stylesheet", href=f"{root}{STATIC}/inspector.css")
+    head = ft("head", ft("meta", charset="utf-8"), ft("title", "Panel of the app"), links, style)
+    body = ft(
+        "body", ft("div", id="panel", data_address=address, data_key=key), ft("script", Markup(script), type="module")
+    )
+    return _DOCTYPE + to_xml(ft("html", head, body, lang="en"))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbws.html import Safe, ft, to_xml
+from nbws.transcript import Line
 
 __all__ = ["Recorded", "Replay", "Replayed", "Sending", "Watch", "copied", "watching"]
 
@@ -84,6 +85,18 @@ class Recorded:
     error: str | None = None
     time: float = field(default_factory=time.time)  #: seconds since 1970
     number: int = field(default_factory=lambda: next(_numbers))  #: orders the messages of all connections
+    line: Line | None = None  #: of the app's log
+
+    def failed(self, error: str) -> None:
+        """Its handler raised an *error*, in words."""
+        self.error = error
+        if self.line is not None:
+            self.line.error = self.error
+
+    def ended(self) -> None:
+        """Its handler has ended, in whichever way."""
+        if self.line is not None:
+            self.line.seconds = time.time() - self.time
 
     @property
     def sent(self) -> tuple[Sending, ...]:

@@ -19,6 +19,7 @@ __all__ = ["Listed", "Reporter"]
 
 TRACEBACKS_SHOWN = 20  #: of one version of one handler; the next ones are kept, and not shown
 _KEPT = 200
+_WITH_VALUES = 20  #: of those that are kept, the newest ones, hold the local variables of their handlers
 _LISTED = 3
 _WARNINGS_KEPT = 1000
 _NOTICES_KEPT = 3
@@ -52,6 +53,15 @@ def _place(error: HandlerError) -> tuple[Any, ...]:
     return error.key, error.version, type(error.exception), lines
 
 
+def _let_go(exception: BaseException | None) -> None:
+    """Have *exception*, and what it was raised from, hold no local variables any more; the lines stay known."""
+    seen: set[int] = set()
+    while exception is not None and id(exception) not in seen:
+        seen.add(id(exception))
+        traceback.clear_frames(exception.__traceback__)
+        exception = exception.__cause__ or exception.__context__
+
+
 class Reporter:
     """Hands *write* (key, text, level of logging) what the author is to see. Callable from any thread.
 
@@ -71,6 +81,8 @@ class Reporter:
 
     def report(self, error: HandlerError) -> None:
         self.errors.append(error)
+        if len(self.errors) > _WITH_VALUES:
+            _let_go(self.errors[-1 - _WITH_VALUES].exception)
         with self._lock:
             known = next((each for each in self.listed if each.is_again(error)), None)
             if known is not None:

@@ -19,7 +19,7 @@ from typing import Any
 import uvicorn
 
 from nbws.door import http_door
-from nbws.errors import PortTakenError, ServerStartError
+from nbws.errors import PortTakenError, ServerStartError, described
 from nbws.limits import Limits
 from nbws.sockets import websocket_class
 
@@ -157,7 +157,7 @@ class Server:
                 self._sock.close()
         if not is_up:
             cause = self._startup_error() or self._failure
-            what = f"{type(cause).__name__}: {cause}" if cause else f"no answer after {START_SECONDS:g} s"
+            what = described(cause) if cause else f"no answer after {START_SECONDS:g} s"
             raise ServerStartError(f"the server did not start: {what}") from cause
         # A kernel that shuts down or restarts runs these: clients get 1012, shutdown functions their turn.
         atexit.register(self.stop)
@@ -178,14 +178,15 @@ class Server:
             pass
         except SystemExit:
             cause = self._startup_error()
-            raise ServerStartError(f"the server did not start: {type(cause).__name__}: {cause}") from cause
+            what = described(cause) if cause is not None else "no reason is known"
+            raise ServerStartError(f"the server did not start: {what}") from cause
 
     @property
     def is_running(self) -> bool:
         return self._thread.is_alive() and not self._uvicorn.should_exit
 
     def stop(self) -> None:
-        """Refuse new connections, let handlers in flight finish, close the rest with 1012. Returns within 6 s."""
+        """Refuse new connections, let handlers in flight send their replies, close with 1012. Returns within 6 s."""
         atexit.unregister(self.stop)
         self._uvicorn.should_exit = True
         if threading.current_thread() is not self._thread:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+from collections.abc import Callable
 from typing import Any
 
 from websockets.protocol import State
@@ -33,6 +34,7 @@ class UvicornSocket(WebsocketDoor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lost = asyncio.Event()
+        self.on_shutdown: Callable[[Callable[[], None]], None] | None = None
         self._sink: Sink | None = None
 
     def handle_connect(self, event: Any) -> None:
@@ -45,6 +47,12 @@ class UvicornSocket(WebsocketDoor):
         super().connection_lost(exc)
         self._sink = None
         self.lost.set()
+
+    def shutdown(self) -> None:
+        if self.on_shutdown is not None and not self.close_sent:
+            self.on_shutdown(super().shutdown)
+        else:
+            super().shutdown()
 
     # -- as a Socket
 

@@ -9,7 +9,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
@@ -27,6 +27,13 @@ HEADERS = {
     "HX-Target": "form",
     "HX-Current-URL": "http://localhost/",
 }
+
+
+class Served(Protocol):
+    """An app that runs, wherever."""
+
+    @property
+    def url(self) -> str: ...
 
 
 class Client:
@@ -69,7 +76,7 @@ class Client:
 
 
 @asynccontextmanager
-async def websocket(app: App, path: str = "/ws", **options: Any) -> AsyncIterator[Client]:
+async def websocket(app: Served, path: str = "/ws", **options: Any) -> AsyncIterator[Client]:
     """A client of *app*, at *path*; left at the end. *options* are those of `websockets.connect`."""
     url = app.url.replace("http://", "ws://") + path
     options = {"compression": None, "max_queue": None, "max_size": None, "ping_interval": None} | options

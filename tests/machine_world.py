@@ -183,6 +183,9 @@ class World:
     def endpoint(self, path: str) -> Endpoint:
         return Endpoint(Key(WEBSOCKET, path), self.app)
 
+    def retry(self, path: str) -> None:
+        self.endpoint(path).retry()
+
     def elsewhere(self, act: Callable[[], None]) -> None:
         """Do it in a thread that belongs to no cell. Raises what it raises."""
         raised: list[BaseException] = []

@@ -429,6 +429,56 @@ def test_a_handler_that_raises_is_reported_and_everything_lives_on(kind: str) ->
         assert error.incident
 
 
+class Silent(Exception):
+    def __str__(self) -> str:
+        raise KeyError
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("record", [None, 5])
+def test_an_exception_that_cannot_be_shown_ends_nothing(record: int | None) -> None:
+    app = App(port=0, record=record)
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        if msg == "raise":
+            raise Silent
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say(msg="raise")
+            assert "hi" in await client.ask(msg="hi")
+
+    with running(app):
+        talk(visit())
+    assert [error.title for error in app.errors] == ["ws v1 on WS /ws: Silent: (its text cannot be shown: KeyError)"]
+
+
+def test_an_error_that_cannot_be_shown_to_the_author_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App(port=0)
+
+    def closed(*_: Any) -> None:
+        raise OSError("the kernel's output is closed")
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        if msg == "raise":
+            raise ValueError
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say(msg="raise")
+            assert "hi" in await client.ask(msg="hi")
+
+    monkeypatch.setattr(app._reporter, "_write", closed)
+    with running(app):
+        talk(visit())
+    assert len(app.errors) == 1
+
+
 def test_a_tracebacks_first_frame_is_the_authors() -> None:
     app = App(port=0)
 

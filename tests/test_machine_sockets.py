@@ -71,6 +71,10 @@ class OverSockets(World):
         self._sent += 1
         self._do(self._sockets[peer].send(frame.data))
 
+    def retry(self, path: str) -> None:
+        super().retry(path)
+        self._sent += 1
+
     def leave(self, peer: Peer) -> None:
         peer.is_connected = False
         self._do(self._sockets[peer].close())

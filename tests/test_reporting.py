@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 
 import pytest
 
@@ -122,3 +123,65 @@ def test_a_message_that_fails_again_is_shown_again(author: Author) -> None:
         author.reporter.report(error())
     assert len(author.shown) == author.reporter.count == 5
     assert [each.times for each in author.reporter.listed] == [1, 1, 1]
+
+
+class Silent(Exception):
+    def __str__(self) -> str:
+        raise ValueError("I do not say")
+
+
+def raised(exception: BaseException, *held: object) -> HandlerError:
+    """The error of a handler that holds on to *held*."""
+    try:
+        raise exception
+    except BaseException as exc:
+        return HandlerError(exc, "chat", CHAT, 1, "c0ffee", "{}")
+
+
+def test_an_exception_that_does_not_say_what_it_is_is_shown_by_its_kind(author: Author) -> None:
+    author.reporter.report(raised(Silent()))
+    assert "chat v1 on WS /chat: Silent: (its text cannot be shown: ValueError)" in author.texts[0]
+    assert "raise exception" in author.texts[0]
+
+
+def test_of_a_very_long_text_the_beginning_is_shown_and_the_traceback_stays(author: Author) -> None:
+    author.reporter.report(raised(ValueError("x" * 1_000_000)))
+    (text,) = author.texts
+    assert len(text) < 20_000
+    assert "raise exception" in text
+    assert "characters left out" in text
+
+
+def test_old_errors_hold_no_variables_of_their_handlers_and_new_ones_do(author: Author) -> None:
+    class Large:
+        pass
+
+    held = [Large() for _ in range(30)]
+    alive = [weakref.ref(each) for each in held]
+    for each in held:
+        author.reporter.report(raised(ValueError(), each))
+    del held, each
+    assert [ref() is not None for ref in alive] == [False] * 10 + [True] * 20
+    assert all("raise exception" in error.traceback for error in author.reporter.errors)
+
+
+def test_what_an_exception_came_from_lets_go_too_even_in_a_circle(author: Author) -> None:
+    class Large:
+        pass
+
+    def fails(held: object) -> None:
+        raise KeyError
+
+    held = Large()
+    alive = weakref.ref(held)
+    try:
+        fails(held)
+    except KeyError as cause:
+        exception = ValueError()
+        exception.__cause__ = cause
+        cause.__context__ = exception
+    author.reporter.report(raised(exception))
+    del held, exception
+    for _ in range(20):
+        author.reporter.report(raised(ValueError()))
+    assert alive() is None

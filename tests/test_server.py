@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -13,12 +14,15 @@ import threading
 import time
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
-from clients import SECONDS, free_port, http, running, talk, until, websocket
+from clients import SECONDS, Client, free_port, http, running, talk, until, websocket
+from websockets.exceptions import ConnectionClosed
 
 from nbws import App, Limits, PortTakenError, ServerStartError
 from nbws.common import Div
+from nbws.handlers import Key
 from nbws.server import bind
 
 
@@ -238,29 +242,175 @@ def test_stop_returns_within_6_seconds_with_an_open_websocket_and_busy_handlers(
         end.set()
 
 
-def test_stop_lets_handlers_in_flight_finish() -> None:
+async def refuses(app: App) -> None:
+    """Wait until nobody can connect any more."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", app.port)
+        except OSError:
+            return
+        writer.close()
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("path", ["/async", "/def", "/generator", "/async-generator"])
+def test_stop_refuses_the_next_and_answers_what_has_come_before_it_closes_with_1012(path: str) -> None:
     app = App(port=0)
     entered, go_on = threading.Event(), threading.Event()
-    finished: SimpleQueue[str] = SimpleQueue()
+    done: SimpleQueue[str] = SimpleQueue()
 
-    @app.ws("/ws", disconn=lambda: finished.put("disconn"))
-    async def ws(msg: str):
+    def leave():
+        done.put("disconn")
+
+    @app.ws("/async", disconn=leave)
+    async def in_async(msg: str):
         entered.set()
         await asyncio.to_thread(go_on.wait, SECONDS)
-        finished.put(msg)
+        done.put(msg)
+        return Div(msg * 100_000, id="a")
+
+    @app.ws("/def", disconn=leave)
+    def in_def(msg: str):
+        entered.set()
+        go_on.wait(SECONDS)
+        done.put(msg)
+        return Div(msg * 100_000, id="a")
+
+    @app.ws("/generator", disconn=leave)
+    def in_generator(msg: str):
+        entered.set()
+        go_on.wait(SECONDS)
+        done.put(msg)
+        yield Div(msg * 100_000, id="a")
+
+    @app.ws("/async-generator", disconn=leave)
+    async def in_async_generator(msg: str):
+        entered.set()
+        await asyncio.to_thread(go_on.wait, SECONDS)
+        done.put(msg)
+        yield Div(msg * 100_000, id="a")
 
     async def visit() -> None:
-        async with websocket(app) as client:
-            await client.say(msg="one")
+        async with websocket(app, path) as client, websocket(app, path) as idle:
+            await client.say(msg="x")
+            await client.say(msg="y")  # waits for the first
             assert await asyncio.to_thread(entered.wait, SECONDS)
             stopping = asyncio.create_task(asyncio.to_thread(app.stop))
-            assert await client.close_code() == 1012
+            await asyncio.wait_for(refuses(app), SECONDS)
+            assert await idle.close_code() == 1012, "who has asked nothing waits for nobody"
             go_on.set()
+            for sign in "xy":
+                assert sign * 100_000 in await client.hear()
+            assert await client.close_code() == 1012
             await stopping
 
     with running(app):
         talk(visit())
-    assert [finished.get(timeout=SECONDS) for _ in range(2)] == ["one", "disconn"]
+    assert sorted(done.get(timeout=SECONDS) for _ in range(4)) == ["disconn", "disconn", "x", "y"]
+    assert done.empty()
+    assert not app.errors
+
+
+@pytest.mark.parametrize("path", ["/generator", "/async-generator"])
+def test_stop_sends_the_item_that_an_endless_stream_is_making_and_ends_it(path: str) -> None:
+    app = App(port=0)
+    making, go_on = threading.Event(), threading.Event()
+
+    @app.ws("/generator")
+    def in_generator():
+        for n in itertools.count():
+            yield Div(n, id="a")
+            making.set()
+            go_on.wait(SECONDS)
+
+    @app.ws("/async-generator")
+    async def in_async_generator():
+        for n in itertools.count():
+            yield Div(n, id="a")
+            making.set()
+            await asyncio.to_thread(go_on.wait, SECONDS)
+
+    async def visit() -> None:
+        async with websocket(app, path) as client:
+            await client.say()
+            assert ">0<" in await client.hear()
+            assert await asyncio.to_thread(making.wait, SECONDS)
+            begun = time.monotonic()
+            stopping = asyncio.create_task(asyncio.to_thread(app.stop))
+            await asyncio.wait_for(refuses(app), SECONDS)
+            go_on.set()
+            assert ">1<" in await client.hear()
+            assert await client.close_code() == 1012
+            await stopping
+            assert time.monotonic() - begun < 4  # less than a handler in flight may take
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+def test_stop_waits_for_no_message_to_an_endpoint_that_is_retired() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.ask(msg="hi")
+            app._publish([], retire=[Key("WS", "/ws")])  # as a cell does that is run again without it
+            await client.say(msg="parked")
+            begun = time.monotonic()
+            await asyncio.to_thread(app.stop)
+            assert time.monotonic() - begun < 4
+            assert await client.close_code() == 1012
+
+    with running(app):
+        talk(visit())
+
+
+def test_stop_in_the_midst_of_a_busy_chat_closes_everybody_with_1012_and_runs_each_disconn_once() -> None:
+    app = App(port=0)
+    users: dict[str, Any] = {}
+    left: SimpleQueue[str] = SimpleQueue()
+
+    def enter(ws, send):
+        users[ws.id] = send
+
+    def leave(ws):
+        users.pop(ws.id)
+        left.put(ws.id)
+
+    @app.ws("/ws", conn=enter, disconn=leave)
+    async def ws(msg: str):
+        for send in list(users.values()):
+            await send(Div(msg * 100, id="a"))
+
+    async def chatter(client: Client, heard: list[Any], is_busy: asyncio.Event) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await client.say(msg="hi")
+                heard.append(await client.hear())
+                if len(heard) > 20:
+                    is_busy.set()
+
+    async def visit() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(websocket(app)) for _ in range(20)]
+            is_busy = asyncio.Event()
+            chatting = [asyncio.create_task(chatter(client, [], is_busy)) for client in clients]
+            await asyncio.wait_for(is_busy.wait(), SECONDS)
+            begun = time.monotonic()
+            await asyncio.to_thread(app.stop)
+            assert time.monotonic() - begun < 6
+            assert [await client.close_code() for client in clients] == [1012] * 20
+            await asyncio.gather(*chatting)
+
+    with running(app):
+        talk(visit())
+    assert len({left.get(timeout=SECONDS) for _ in range(20)}) == 20
+    assert left.empty()
     assert not app.errors
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from nbws.html import ft, to_xml
 from nbws.security import TICKET
@@ -17,16 +18,22 @@ _STATIC = Path(__file__).parent.parent / "static"
 class Preview:
     """What `app` and `app.preview()` show. Made for one display: its output holds a ticket, never the token."""
 
-    def __init__(self, url: str, path: str, ticket: str | None, height: int | None) -> None:
+    def __init__(
+        self, url: str, path: str, ticket: str | None, height: int | None, *, panel_key: str | None = None
+    ) -> None:
         self.url, self.path, self.height = url, path, height
         self._ticket = ticket
+        self._panel_key = panel_key
 
     @property
     def src(self) -> str:
         """The address of the framed page."""
-        if self._ticket is None:
-            return self.url + self.path
-        return f"{self.url}{self.path}{'&' if '?' in self.path else '?'}{TICKET}={self._ticket}"
+        return self._address_of(self.path)
+
+    def _address_of(self, path: str, **query: str | None) -> str:
+        given = {**query, TICKET: self._ticket}
+        asked = urlencode({name: value for name, value in given.items() if value is not None})
+        return f"{self.url}{path}{('&' if '?' in path else '?') if asked else ''}{asked}"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/html": self.html(), "text/plain": f"preview of {self.path} at {self.url}"}
@@ -67,6 +74,9 @@ class Preview:
             hidden=True,
         )
         boxes = [said] + [ft("div", cls=f"nbws-{what}", role="log") for what in ("notices", "errors")]
+        if self._panel_key is not None:
+            src = self._address_of("/_nbws/panel", key=self._panel_key)
+            boxes.append(ft("details", ft("summary", "Panel"), cls="nbws-inspector", data_src=src))
         script = (_STATIC / "preview.js").read_text(encoding="utf-8")
         options = f'"{name}", {"false" if self.height else "true"}'
         return to_xml(

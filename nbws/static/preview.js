@@ -152,6 +152,7 @@
     part("version").replaceChildren();
     part("note").textContent = runs ? "" : "No app answers here. Run this cell to start it.";
     frame.hidden = !runs;
+    if (panel) panel.hidden = !runs;
   }
 
   /* The page lost the focus. Unless somebody clicked or typed in the notebook since it got it, some code took it,
@@ -170,6 +171,7 @@
 
   function onMessage(event) {
     if (!root.isConnected) return stop();
+    if (panelFrame && event.source === panelFrame.contentWindow && event.data && event.data.nbws === "panel") paintPanel();
     if (event.source !== frame.contentWindow || event.origin !== origin || !event.data) return;
     if (event.data.nbws === "hello") greet();
     else if (event.data.nbws === "page") hear(event.data);
@@ -181,13 +183,29 @@
     page = said;
     part("note").textContent = "";
     frame.hidden = false;
+    if (panel) panel.hidden = false;
     if (fits && page.height) fit();
     if (page.live) {
       shared.live = page.live;
       shared.draws.forEach((each) => each());
     } else draw();
   }
-  const themes = new MutationObserver(greet);
+  /* The panel is a frame of its own, which is there while it is unfolded. */
+  const panel = part("inspector");
+  let panelFrame = null;
+  const paintPanel = () => panelFrame && panelFrame.contentWindow && panelFrame.contentWindow.postMessage({ nbws: "panel", dark: isDark() }, origin);
+  if (panel) panel.ontoggle = () => {
+    if (panelFrame) panelFrame.remove();
+    panelFrame = null;
+    if (!panel.open) return;
+    panelFrame = document.createElement("iframe");
+    panelFrame.title = "Panel of the app";
+    panelFrame.src = panel.dataset.src;
+    panelFrame.onload = paintPanel;
+    panel.append(panelFrame);
+  };
+
+  const themes = new MutationObserver(() => { greet(); paintPanel(); });
   function start() {
     window.addEventListener("message", onMessage);
     touches.forEach((kind) => window.addEventListener(kind, touch, true));
