@@ -238,12 +238,17 @@ class Connection:
         Never waits; after the connection has closed it does nothing. Text is escaped. Raises RenderError for what
         is no HTML.
         """
+        self.send_now(content)
+        return Sent(self)
+
+    def send_now(self, content: Any) -> None:
+        """`send`, which gives nothing to await."""
         html, problems = fragment(content)
-        for problem in problems:
-            self._on_problem(self, problem)
+        if problems:
+            for problem in problems:
+                self._on_problem(self, problem)
         if html:
             self.offer(html)
-        return Sent(self)
 
     def send_text(self, text: str) -> Sent:
         """Queue *text* as it is, unescaped, as one text frame."""
@@ -350,7 +355,9 @@ class Connection:
         watch = watching.get()
         if watch is not None and watch.takes(self.id, data):
             return
-        if isinstance(data, str) and not data.isascii():
+        if type(data) is str and data.isascii():
+            size = len(data)
+        elif isinstance(data, str):
             encoded = data.encode("utf-8", "replace")  # half a surrogate pair is no text that can be sent
             size, data = len(encoded), encoded.decode()
         else:
@@ -375,7 +382,7 @@ class Connection:
 
     def _push(self, data: str | bytes, size: int) -> bool:
         """Send one frame past the outbox, in which nothing waits. False where it has to wait. On the loop only."""
-        if len(self._outbox) or self._is_writing or self._close is not None or self._pushes is None:
+        if self._outbox.waiting_bytes or self._is_writing or self._close is not None or self._pushes is None:
             return False
         if not self._pushes(data):
             return False

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol
 
-from nbws.connection import CLEAN, SOCKET, STRAIGHT, Connection, Socket
+from nbws.connection import CLEAN, SOCKET, STRAIGHT, Connection, Sink, Socket
 from nbws.dispatch import Desk, Worker
 from nbws.resume import Report, SentLog, answer, greeting, new_key
 
@@ -210,7 +209,7 @@ class Conversation:
         read = self._reading = asyncio.create_task(self._read(receive, socket), name=f"nbws {connection.id} socket")
         if is_straight and socket is not None and self._desk.limits.messages_per_second is None:
             self._worker.inbox.on_room = socket.go_on
-            socket.deliver_to(partial(self._put, clean=scope.get(CLEAN)))
+            socket.deliver_to(self._sink(scope.get(CLEAN)))
         try:
             await asyncio.wait({read, write}, return_when=asyncio.FIRST_COMPLETED)
             if not read.done():  # closed here, or the peer is gone: the server says so to who reads
@@ -302,20 +301,23 @@ class Conversation:
                 self._worker.inbox.put(frame)
         return was_cut
 
-    def _put(self, frame: str | bytes, clean: Callable[[str], str] | None) -> bool:
-        """The same for what comes straight from the socket, one frame at a time. Whether there is room for more."""
-        log = self.connection.sent
-        if log is not None and (report := Report.of(frame)) is not None:
-            log.acknowledge(report.received)
-            if report.asks:
-                self.connection.reply(answer(self._received))
-            return True
-        if self.connection.is_ending:
-            return True
-        inbox = self._worker.inbox
-        inbox.put(clean(frame) if clean is not None and isinstance(frame, str) else frame)
-        self._received += 1
-        return not inbox.is_full
+    def _sink(self, clean: Callable[[str], str] | None) -> Sink:
+        """The same for what comes straight from the socket, one frame at a time."""
+        connection, log, inbox = self.connection, self.connection.sent, self._worker.inbox
+
+        def take(frame: str | bytes) -> bool:
+            if log is not None and (report := Report.of(frame)) is not None:
+                log.acknowledge(report.received)
+                if report.asks:
+                    connection.reply(answer(self._received))
+                return True
+            if connection.is_ending:
+                return True
+            inbox.put(clean(frame) if clean is not None and isinstance(frame, str) else frame)
+            self._received += 1
+            return not inbox.is_full
+
+        return take
 
     async def _take(self, frame: str | bytes) -> None:
         if self.connection.is_ending:

@@ -115,7 +115,6 @@ class Worker:
         self._copies_state = True
         self._unread = 0  # messages in a row that no handler could read
         self._pace = Pace()
-        self._in_a_row = 0  # messages that were handled one right after the other
         # What handles messages for as long as this table is live: to look it up for each message takes 0.4 us, to see
         # that nothing was published 0.03. By the table's stamp: a silent connection would keep what is long replaced.
         self._looked_up_in: object = None
@@ -184,25 +183,27 @@ class Worker:
 
     async def _work(self) -> bool:
         """Handle what comes, until nothing comes any more; then True."""
-        inbox = self._inbox
+        inbox, in_a_row = self._inbox, 0
         while True:
             self._calls += 1
             frame = inbox.take()
-            if isinstance(frame, asyncio.Event):
+            if frame is None:
+                in_a_row = 0
+                if self._looks:
+                    self._looks = False
+                    await self._look_for_new_version()
+                elif self._ends:
+                    return True
+                else:
+                    await inbox.filled()
+            elif isinstance(frame, asyncio.Event):
                 frame.set()
-            elif frame is not None:
-                await self._handle(frame)
-                self._in_a_row = self._in_a_row + 1 if len(inbox) else 0
-                if self._in_a_row >= _IN_A_ROW:  # handlers that wait for nothing would leave nobody else a turn
-                    self._in_a_row = 0
-                    await asyncio.sleep(0)
-            elif self._looks:
-                self._looks = False
-                await self._look_for_new_version()
-            elif self._ends:
-                return True
             else:
-                await inbox.filled()
+                await self._handle(frame)
+                in_a_row += 1
+                if in_a_row == _IN_A_ROW:  # handlers that wait for nothing would leave nobody else a turn
+                    in_a_row = 0
+                    await asyncio.sleep(0)
 
     async def _guarded(self, step: Awaitable[Any]) -> Any:
         """Await *step*; where `finish` cancelled it, forget it and go on."""
@@ -238,10 +239,9 @@ class Worker:
                 if type(result) not in _CONTENT:
                     await self._deliver(await _awaited(result), self._desk.in_thread)
                 elif result is not None:
-                    connection = self._connection
-                    connection.send(result)
-                    if connection.is_above_high_water:
-                        await connection.drained()
+                    self._connection.send_now(result)
+                    if self._connection.is_above_high_water:
+                        await self._connection.drained()
             version.worked += 1
             self._unread = 0
         except BaseException as exc:

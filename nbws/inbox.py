@@ -6,8 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Inbox"]
-
+__all__ = ["Inbox", "Item"]
 
 Item = str | bytes | asyncio.Event
 """A frame, or what tells that all before it has been taken."""

@@ -13,6 +13,7 @@ from typing import Any
 import picows.picows
 from picows import WSAutoPingStrategy, WSFrame, WSListener, WSMsgType, WSTransport
 from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import State
 
 from nbws.sockets import UvicornSocket
 
@@ -146,7 +147,8 @@ class PicowsSocket(UvicornSocket, WSListener):
     # -- what is sent
 
     def push(self, data: str | bytes) -> bool:
-        if not self._takes or self._frames is None:
+        frames = self._frames
+        if frames is None or self.conn.state is not State.OPEN or not self.writable.is_set():
             return False
-        self._frames.send(_TEXT if isinstance(data, str) else _BINARY, data)
+        frames.send(_TEXT if isinstance(data, str) else _BINARY, data)
         return True

@@ -67,7 +67,7 @@ class UvicornSocket(WebsocketDoor):
         return getattr(receive, "__self__", None) is self and getattr(send, "__self__", None) is self
 
     def push(self, data: str | bytes) -> bool:
-        if not self._takes:
+        if self.conn.state is not State.OPEN or not self.writable.is_set() or self.disconnected:
             return False
         if isinstance(data, str):
             self.conn.send_text(data.encode())
@@ -75,10 +75,6 @@ class UvicornSocket(WebsocketDoor):
             self.conn.send_binary(data)
         self.transport.write(b"".join(self.conn.data_to_send()))
         return True
-
-    @property
-    def _takes(self) -> bool:
-        return self.conn.state is State.OPEN and self.writable.is_set() and not self.disconnected
 
     def deliver_to(self, sink: Sink | None) -> None:
         self._sink = None if self.disconnected else sink
