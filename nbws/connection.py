@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar, cast
 from nbws.errors import NbwsError
 from nbws.handlers import Key, Version
 from nbws.html import fragment
-from nbws.outbox import FRAME_BYTES, Outbox
+from nbws.outbox import FRAME_BYTES, Frame, Outbox
 from nbws.recording import Recorded, watching
 from nbws.resume import SentLog
 from nbws.rooms import Rooms
@@ -51,6 +51,7 @@ STRAIGHT = "nbws.straight"
 CLEAN = "nbws.clean"
 """In a scope, maybe: what takes credentials out of each text that comes, where `receive` does not see it."""
 
+_SENT_AT_ONCE = 64  #: of a broadcast, in one turn of the loop
 _OVERFLOW_SECONDS = 1.0  #: how long a client that read too slowly has to take its close frame
 _CLOSE_SECONDS = 10.0  #: how long any other has to take what is queued, and its close frame
 
@@ -215,6 +216,7 @@ class Connection:
         self._answer: str | None = None  # to a client that asks whether anybody is there
         self._is_writing = False  # and the server has not taken it yet
         self._pushes: Callable[[str | bytes], bool] | None = None  # where nothing waits: what sends at once
+        self._held: Frame | None = None  # of the outbox, which could not be sent at once; it comes first
         self._written = 0  # bytes handed to the socket
         self._taken, self._taken_at = 0, 0.0  # how many of them it has passed on, and when that was more than before
         self._recorded: deque[Recorded] | None = None
@@ -355,41 +357,69 @@ class Connection:
         watch = watching.get()
         if watch is not None and watch.takes(self.id, data):
             return
-        if type(data) is str and data.isascii():
-            size = len(data)
-        elif isinstance(data, str):
-            encoded = data.encode("utf-8", "replace")  # half a surrogate pair is no text that can be sent
-            size, data = len(encoded), encoded.decode()
-        else:
-            size = len(data)
-        if self._pushes is not None and threading.get_ident() == self._thread and self._push(data, size):
-            self._note(data)
-            return
+        data, size = _prepared(data)
+        if not self._push(data, size) and self._queue(data, size):
+            self._flush_soon()
+
+    def _queue(self, data: str | bytes, size: int) -> bool:
+        """Put one frame into the outbox. Whether somebody is to look for it there. From any thread."""
         with self._lock:
             if self._close is not None or self._gone:
-                return
+                return False
             overflows = not self._outbox.put(data, size)
             if overflows:
                 self._drop_all("the client reads too slowly")
         self._note(data)
-        self._wake(self._filled)
         if overflows:
             self._close_soon(_OVERFLOW_SECONDS)
+        return True
+
+    def _flush_soon(self) -> None:
+        if threading.get_ident() == self._thread:
+            self._filled.set()  # what could not be sent at once waits for the peer
+        else:
+            self._on_loop(self._flush)
+
+    def _flush(self) -> None:
+        """Send what waits as far as it need not wait, and leave the rest to the writer. On the loop only."""
+        while self._pushes is not None and self._close is None and not (self._gone or self._is_writing or self._held):
+            waiting = self._next()
+            if waiting is None:
+                return
+            data, size = waiting
+            if not self._pushes(data):
+                self._held = waiting
+                break
+            self._sent(data, size)
+            self._done(size)
+        self._filled.set()
+
+    def _next(self) -> Frame | None:
+        """What is to be sent next; it is `_done` then."""
+        held, self._held = self._held, None
+        return held if held is not None else self._outbox.take()
 
     def _note(self, data: str | bytes) -> None:
         if self.log is not None:
             self.log.sent(self.id, self.key.path, self.address, data)
 
     def _push(self, data: str | bytes, size: int) -> bool:
-        """Send one frame past the outbox, in which nothing waits. False where it has to wait. On the loop only."""
-        if self._outbox.waiting_bytes or self._is_writing or self._close is not None or self._pushes is None:
+        """Send one frame past the outbox, where nothing waits in it. False where it has to wait, or is not sent."""
+        if self._pushes is None or threading.get_ident() != self._thread:
+            return False
+        if self._outbox.waiting_bytes or self._is_writing or self._close is not None or self._gone:
             return False
         if not self._pushes(data):
             return False
+        self._sent(data, size)
+        self._note(data)
+        return True
+
+    def _sent(self, data: str | bytes, size: int) -> None:
+        """Note that the socket has taken *data*."""
         if self.sent is not None:
             self.sent.append(data, size, self._loop.time())
-        self._written += size
-        return True
+        self._written += size if size > FRAME_BYTES else len(data)
 
     def _give_up(self, reason: str) -> None:
         """Send nothing more of what waits, close with 1013, and do not wait for the peer to take that."""
@@ -401,6 +431,7 @@ class Connection:
     def _drop_all(self, reason: str) -> None:
         self._close = self._close or (CloseCode.TRY_LATER, reason)
         self._outbox.clear()
+        self._held = None
 
     def _close_soon(self, seconds: float) -> None:
         """Let all who wait for the connection know that it ends, within *seconds*."""
@@ -489,7 +520,7 @@ class Connection:
                 if self._answer is not None:
                     said, self._answer = self._answer, None
                     await self._hand_over(transmit, said, len(said))
-                while (waiting := self._outbox.take()) is not None:
+                while (waiting := self._next()) is not None:
                     data, size = waiting
                     if self.sent is not None:  # before it is sent: what is cut off in between may have arrived
                         self.sent.append(data, size, self._loop.time())
@@ -533,7 +564,7 @@ class Connection:
         assert log is not None
         self._socket, self.is_away, self._away_since = None, True, log.count
         while True:
-            while (waiting := self._outbox.take()) is not None:
+            while (waiting := self._next()) is not None:
                 data, size = waiting
                 log.append(data, size, self._loop.time())
                 self._done(size)
@@ -640,6 +671,7 @@ class Connection:
         """Hold on to nothing that was to be sent. On the connection's loop only."""
         with self._lock:
             self._outbox.clear()
+        self._held = None
         if self.sent is not None:
             self.sent.clear()
         self._socket = None
@@ -700,7 +732,21 @@ def _size(data: str | bytes) -> int:
     return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
 
 
+def _prepared(data: str | bytes) -> Frame:
+    """(*data* as it can be sent, how many bytes that is)."""
+    if isinstance(data, bytes) or data.isascii():
+        return data, len(data)
+    encoded = data.encode("utf-8", "replace")  # half a surrogate pair is no text that can be sent
+    return encoded.decode(), len(encoded)
+
+
 def offer_all(connections: Iterable[Connection], data: str) -> None:
     """Queue one frame for each of *connections*. One that cannot take it is its own problem."""
-    for connection in connections:
-        connection.offer(data)
+    if watching.get() is not None:
+        for connection in connections:
+            connection.offer(data)
+        return
+    frame, size = _prepared(data)
+    waiting = [each for each in connections if not each._push(frame, size) and each._queue(frame, size)]
+    if waiting:
+        tell_all(waiting, Connection._flush, at_once=_SENT_AT_ONCE)

@@ -12,7 +12,7 @@ from typing import Any
 
 import picows.picows
 from picows import WSAutoPingStrategy, WSFrame, WSListener, WSMsgType, WSTransport
-from websockets.frames import CloseCode, Frame, Opcode
+from websockets.frames import CloseCode
 from websockets.protocol import State
 
 from nbws.sockets import UvicornSocket
@@ -21,6 +21,8 @@ __all__ = ["PicowsSocket"]
 
 _Parser: Any = picows.picows.WSProtocol  # type: ignore[attr-defined]
 _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
+
+_MESSAGES = (_TEXT, _BINARY)
 
 _BUFFER_BYTES = 2048  #: that picows reads into at first, of which it keeps 256 for itself; less it does not take
 _LONG = 16 * 1024  #: bytes of a message after which a new buffer is taken, as picows' own never shrinks
@@ -32,6 +34,17 @@ _REQUEST = (
 """Has picows begin with the frames. Its answer is written nowhere: the peer has been answered already."""
 
 _silent = logging.Logger("nbws.picows", logging.CRITICAL + 1)  # what clients do wrong is not logged
+
+
+def _written(opcode: int, is_last: bool, payload: bytes) -> bytes:
+    """A frame as a client writes it, masked with zeros."""
+    size = len(payload)
+    first = opcode | 0x80 if is_last else opcode
+    if size < 126:
+        return bytes((first, 0x80 | size, 0, 0, 0, 0)) + payload
+    if size < 65536:
+        return bytes((first, 0xFE)) + size.to_bytes(2, "big") + bytes(4) + payload
+    return bytes((first, 0xFF)) + size.to_bytes(8, "big") + bytes(4) + payload
 
 
 class _Transport:
@@ -56,6 +69,7 @@ class PicowsSocket(UvicornSocket, WSListener):
         super().__init__(*args, **kwargs)
         self._picows: Any = None  # the parser, from the accept on
         self._frames: WSTransport | None = None  # what writes frames
+        self._handed = bytearray()  # frames for uvicorn's protocol, which takes many in less time than each by itself
         self._is_in_pieces = False  # whether a message has begun whose last piece has not come
         self._is_grown = False  # whether the parser has taken a large buffer, and
         self._is_at_rest = False  # holds no piece of a frame
@@ -96,6 +110,8 @@ class PicowsSocket(UvicornSocket, WSListener):
             buffer[:size] = data[at : at + size] if size < end else data
             self._picows.buffer_updated(size)
             at += size
+            if self._handed:
+                self._have_handled()
             if self._is_grown and self._is_at_rest:
                 self._begin()
             if self._frames is not None and self._frames.is_close_frame_sent:
@@ -105,6 +121,8 @@ class PicowsSocket(UvicornSocket, WSListener):
         if self._is_grown:
             self._is_at_rest = not frame.tail_size
         kind = frame.msg_type
+        if self._handed and kind in _MESSAGES and not self._is_in_pieces:
+            self._have_handled()
         is_whole = frame.fin and not (self._is_in_pieces or frame.rsv1 or frame.rsv2 or frame.rsv3)
         if is_whole and kind is _TEXT:
             try:
@@ -124,16 +142,22 @@ class PicowsSocket(UvicornSocket, WSListener):
             self._deliver(message)
 
     def _hand_over(self, frame: WSFrame) -> None:
-        """Have uvicorn's protocol handle *frame*."""
+        """Have uvicorn's protocol handle *frame*, after what was handed over before."""
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._have_handled()
+            if self.close_sent:
+                return
             self.conn.fail(CloseCode.PROTOCOL_ERROR, "reserved bits must be 0")
             self.handle_parser_exception()
             return
-        opcode = Opcode(frame.msg_type.value)
-        if opcode < Opcode.CLOSE:
+        opcode = frame.msg_type.value
+        if opcode < 0x8:  # no control frame
             self._is_in_pieces = not frame.fin
-        copy = Frame(opcode, frame.get_payload_as_bytes(), bool(frame.fin))
-        super().parse(copy.serialize(mask=True))
+        self._handed += _written(opcode, bool(frame.fin), frame.get_payload_as_bytes())
+
+    def _have_handled(self) -> None:
+        handed, self._handed = bytes(self._handed), bytearray()
+        super().parse(handed)
 
     def _fail(self) -> None:
         """picows has found an error, and said so in a close frame."""
