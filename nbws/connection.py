@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar, cast
 from nbws.errors import NbwsError
 from nbws.handlers import Key, Version
 from nbws.html import fragment
+from nbws.latch import Latch
 from nbws.outbox import FRAME_BYTES, Frame, Outbox
 from nbws.recording import Recorded, watching
 from nbws.resume import SentLog
@@ -77,7 +78,7 @@ Sink = Callable[[str | bytes], bool]
 class Socket(Protocol):
     """What ASGI does not tell of a socket, or takes longer to tell. On the loop only."""
 
-    lost: asyncio.Event  #: set when it has ended, also where nothing is read from it
+    lost: Latch  #: set when it has ended, also where nothing is read from it
     on_shutdown: Callable[[Callable[[], None]], None] | None
     """Called when the server stops, with what closes it with 1012, to be called soon; None closes it at once."""
 
@@ -225,9 +226,9 @@ class Connection:
         self._close: tuple[int, str] | None = None
         self._gone = False
         self._is_shadow = False
-        self._filled = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._poked = asyncio.Event()
+        self._filled = Latch()
+        self._drained = Latch()
+        self._poked = Latch()
         self._park_timer: asyncio.TimerHandle | None = None
         self.on_pin: Callable[[], None] | None = None  #: told, on the loop, that `pinned` is another one
         self.on_new_version: Callable[[], None] | None = None  #: told, on the loop, that another version may be live
@@ -683,7 +684,7 @@ class Connection:
 
         self._on_loop(start)
 
-    def _wake(self, event: asyncio.Event) -> None:
+    def _wake(self, event: Latch) -> None:
         if threading.get_ident() == self._thread:
             event.set()
         else:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from nbws.connection import CLEAN, SOCKET, STRAIGHT, Connection, Sink, Socket
 from nbws.dispatch import Desk, Worker
+from nbws.latch import Latch
 from nbws.resume import Report, SentLog, answer, greeting, new_key
 
 __all__ = ["OVER_SECONDS", "Conversation", "Conversations", "socket_of"]
@@ -115,10 +116,10 @@ class Conversation:
         self._waiting: asyncio.Task[None] | None = None  # for the client
         self._ending: asyncio.Task[None] | None = None  # the last of it, as the server stops
         self.waiting_since = 0.0  #: the loop's time
-        self._is_free = asyncio.Event()  # set while neither a socket is served nor a client waited for
-        self._woken = asyncio.Event()  # set when there is no reason to wait for the client any more
+        self._is_free = Latch()  # set while neither a socket is served nor a client waited for
+        self._woken = Latch()  # set when there is no reason to wait for the client any more
         self._is_over = False
-        self._has_ended = asyncio.Event()
+        self._has_ended = Latch()
         if resumable:
             limits = desk.limits
             connection.sent = SentLog(

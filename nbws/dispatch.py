@@ -29,6 +29,7 @@ from nbws.errors import BindError, MessageError, NbwsError, described
 from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
 from nbws.html import Tag
 from nbws.inbox import Inbox
+from nbws.latch import Latch
 from nbws.limits import Limits, Pace
 from nbws.messages import NOTHING, Message, parse, redact, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
@@ -144,7 +145,7 @@ class Worker:
         """Wait until what it was given so far is handled, but for messages to an endpoint that is retired."""
         self._waits_for_endpoint = False
         self._connection.poke()
-        reached = asyncio.Event()
+        reached = Latch()
         self._inbox.put(reached)
         await reached.wait()
 
@@ -196,7 +197,7 @@ class Worker:
                     return True
                 else:
                     await inbox.filled()
-            elif isinstance(frame, asyncio.Event):
+            elif isinstance(frame, Latch):
                 frame.set()
             else:
                 await self._handle(frame)

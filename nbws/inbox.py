@@ -6,9 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from nbws.latch import Latch
+
 __all__ = ["Inbox", "Item"]
 
-Item = str | bytes | asyncio.Event
+Item = str | bytes | Latch
 """A frame, or what tells that all before it has been taken."""
 
 
@@ -18,14 +20,14 @@ class Inbox:
     On its loop only. `on_room` is called where it was full and is not any more.
     """
 
-    __slots__ = ("_items", "_limit", "_loop", "_taker", "_waiting", "on_room")
+    __slots__ = ("_items", "_limit", "_loop", "_room", "_taker", "on_room")
 
     def __init__(self, limit: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._items: deque[Item] = deque()
         self._limit = limit
         self._taker: asyncio.Future[None] | None = None
-        self._waiting: deque[asyncio.Future[None]] = deque()  # for room
+        self._room: Latch | None = None  # made where somebody waits for that
         self.on_room: Callable[[], None] | None = None
 
     def __len__(self) -> int:
@@ -43,13 +45,9 @@ class Inbox:
     async def room(self) -> None:
         """Wait until it is not full."""
         while self.is_full:
-            waiter = self._loop.create_future()
-            self._waiting.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter in self._waiting:
-                    self._waiting.remove(waiter)
+            self._room = self._room or Latch()
+            self._room.clear()
+            await self._room.wait()
 
     def take(self) -> Item | None:
         """The next one; None where none waits."""
@@ -75,10 +73,7 @@ class Inbox:
             waiter.set_result(None)
 
     def _has_room(self) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                break
+        if self._room is not None:
+            self._room.set()
         if self.on_room is not None:
             self.on_room()

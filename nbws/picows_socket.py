@@ -7,7 +7,6 @@ alive and closed. What picows itself refuses, it says in its close frame, and th
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import picows.picows
@@ -33,7 +32,20 @@ _REQUEST = (
 )
 """Has picows begin with the frames. Its answer is written nowhere: the peer has been answered already."""
 
-_silent = logging.Logger("nbws.picows", logging.CRITICAL + 1)  # what clients do wrong is not logged
+
+class _Silence:
+    """In place of a logger, of which picows makes one for each connection. What clients do wrong is not logged."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return False
+
+    def log(self, *what: Any, **more: Any) -> None:
+        pass
+
+    debug = info = warning = error = exception = log
+
+
+_silence = _Silence()
 
 
 def _written(opcode: int, is_last: bool, payload: bytes) -> bytes:
@@ -49,6 +61,8 @@ def _written(opcode: int, is_last: bool, payload: bytes) -> bytes:
 
 class _Transport:
     """What picows sees of a connection's transport. It neither answers the handshake nor closes."""
+
+    __slots__ = ("get_extra_info", "get_write_buffer_size", "write", "writelines")
 
     def __init__(self, transport: Any) -> None:
         self.get_extra_info = transport.get_extra_info
@@ -83,7 +97,7 @@ class PicowsSocket(UvicornSocket, WSListener):
         """Have picows expect the beginning of a frame."""
         transport = _Transport(self.transport)
         parser = _Parser(
-            None, None, False, lambda request: self, _silent, True, None,
+            None, None, False, lambda request: self, _silence, True, None,
             False, 1, 1, WSAutoPingStrategy.PING_WHEN_IDLE, False,  # no pings, and no pongs, of its own
             self.config.ws_max_size, None, _BUFFER_BYTES,
         )  # fmt: skip

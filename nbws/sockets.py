@@ -12,16 +12,44 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from websockets.protocol import State
+from websockets.protocol import Protocol, State
 
 from nbws.connection import SOCKET, Sink
 from nbws.door import WebsocketDoor
+from nbws.latch import Latch
 
 __all__ = ["UvicornSocket", "websocket_class"]
 
 _LINGER_SECONDS = 10.0  #: how long a peer has to take what was sent, when nobody talks with it any more
 _ASKED = "NBWS_WEBSOCKET"
 """The environment variable that may hold "uvicorn", to find out whose a fault is."""
+
+
+class _Events:
+    """What uvicorn uses of an `asyncio.Queue`, in a fraction of its memory."""
+
+    __slots__ = ("_filled", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: list[Any] = []
+        self._filled = Latch()
+
+    def put_nowait(self, event: Any) -> None:
+        self._waiting.append(event)
+        self._filled.set()
+
+    async def get(self) -> Any:
+        while not self._waiting:
+            self._filled.clear()
+            await self._filled.wait()
+        return self._waiting.pop(0)
+
+    def empty(self) -> bool:
+        return not self._waiting
+
+    def take_all(self) -> list[Any]:
+        waiting, self._waiting = self._waiting, []
+        return waiting
 
 
 class UvicornSocket(WebsocketDoor):
@@ -33,7 +61,8 @@ class UvicornSocket(WebsocketDoor):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.lost = asyncio.Event()
+        self.queue: Any = _Events()
+        self.lost = Latch()
         self.on_shutdown: Callable[[Callable[[], None]], None] | None = None
         self._sink: Sink | None = None
 
@@ -79,8 +108,7 @@ class UvicornSocket(WebsocketDoor):
     def deliver_to(self, sink: Sink | None) -> None:
         self._sink = None if self.disconnected else sink
         if self._sink is not None:
-            waiting: list[Any] = [self.queue.get_nowait() for _ in range(self.queue.qsize())]
-            for event in waiting:
+            for event in self.queue.take_all():
                 if event["type"] == "websocket.receive":
                     text = event.get("text")
                     self._deliver(text if text is not None else event["bytes"])
@@ -132,6 +160,11 @@ class UvicornSocket(WebsocketDoor):
 
     async def send(self, message: Any) -> None:
         await super().send(message)
+        if self.handshake_complete and hasattr(self, "request"):
+            # They hold all headers once more, as does the parser that has read them; nobody asks for them again.
+            del self.request, self.response
+            self.conn.parser = Protocol.parse(self.conn)
+            next(self.conn.parser)
         if self._unfed and self.close_sent:
             self._parse_on()  # the peer's answer may be among it, and nobody asks for the rest any more
 

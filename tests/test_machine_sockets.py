@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from nbws import Limits
 from nbws.inbox import Inbox, Item
+from nbws.latch import Latch
 
 STEPS = 400
 
@@ -41,7 +42,7 @@ class OverSockets(World):
     def _counting(self, put: Any) -> Any:
         def counting(inbox: Inbox, item: Item) -> None:
             put(inbox, item)
-            self._arrived += not isinstance(item, asyncio.Event)
+            self._arrived += not isinstance(item, Latch)
 
         return counting
 
