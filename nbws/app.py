@@ -147,7 +147,7 @@ class App:
         self._number = next(_numbers)
         self._notebook = this_notebook()
         self._runs = runs_here()
-        self._runs_on_kernel = self._needs_kernel_loop()
+        self._runs_on_kernel = self._needs_kernel_loop(self.table)
         self._asgi = AsgiApp(self)
         self._threads = Threads(lambda: self.limits.threads)
         self._server: Server | None = None
@@ -912,10 +912,11 @@ class App:
         """
         with held_back(), self._lock:
             old = self.table
-            self.table = new = next_table(old)
+            new = next_table(old)
             if options is not None:
                 self.options = options
-            self._runs_on_kernel = self._needs_kernel_loop()
+            self._runs_on_kernel = self._needs_kernel_loop(new)
+            self.table = new  # last: who sees another table looks at the options again
             changed = changes(old, new)
             for change in changed:
                 if change.after is not None:  # going back to a version takes its function that was taken last
@@ -931,11 +932,11 @@ class App:
             self.feed.changed()
         return changed
 
-    def _needs_kernel_loop(self) -> bool:
-        """Whether anything of this app runs on the kernel's loop."""
+    def _needs_kernel_loop(self, table: HandlerTable) -> bool:
+        """Whether anything of this app runs on the kernel's loop, with *table*."""
         if self._notebook is None or self._notebook.loop is None:
             return False
-        handlers = (entry.definition.target for _, entry in self.table.live(WEBSOCKET))
+        handlers = (entry.definition.target for _, entry in table.live(WEBSOCKET))
         found = self.options.loop == "kernel" or any(handler.loop == "kernel" for handler in handlers)
         if found:
             share(self._notebook.loop)

@@ -28,8 +28,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from nbws.binding import Bound, Call
-from nbws.connection import Connection, Membership
-from nbws.conversation import OVER_SECONDS, Conversation, Conversations
+from nbws.connection import STRAIGHT, Connection, Membership
+from nbws.conversation import OVER_SECONDS, Conversation, Conversations, socket_of
 from nbws.dispatch import Desk, HandlerError, run_handler
 from nbws.errors import MessageError, described
 from nbws.feed import Event, Feed
@@ -130,6 +130,7 @@ class AsgiApp:
         self._desk = desk
         self._routed: tuple[HandlerTable | None, Router] = (None, Router())
         self._stacked: tuple[Any, Any, ASGIApp] = (None, None, self._route)
+        self._has_middleware = False  # of the author's, who may want to see each message
         self._gate = Gate(self._pass, desk.policy, desk.in_notebook)
         self._pages = Pages()
         self._cookies = SessionCookies(desk)
@@ -140,12 +141,14 @@ class AsgiApp:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] in ("http", "websocket"):
-            await self._gate(scope, receive, send)
+            await self._gate({**scope, STRAIGHT: _is_straight(scope, receive, send)}, receive, send)
 
     # -- routing
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._stack()({**scope, "app": self._desk}, receive, send)
+        stack = self._stack()
+        is_straight = scope[STRAIGHT] and not self._has_middleware
+        await stack({**scope, "app": self._desk, STRAIGHT: is_straight}, receive, send)
 
     def _stack(self) -> ASGIApp:
         """Session, the author's middleware and error pages around the routes; made anew where they changed."""
@@ -159,6 +162,7 @@ class AsgiApp:
         if made_of != makes:
             stack = self._new_stack(options, added, handlers)
         self._stacked = (table, makes, stack)
+        self._has_middleware = bool(added or options.middleware)
         return stack
 
     def _new_stack(self, options: Options, added: Iterable[Any], handlers: Mapping[Any, Callable[..., Any]]) -> ASGIApp:
@@ -437,6 +441,12 @@ class _WsEndpoint:
             raise
         conversation = Conversation(desk, self._conversations, connection, query, resumable=asked is not None)
         await conversation.serve(receive, send, scope, resync=asked is not None and asked.key is not None)
+
+
+def _is_straight(scope: Scope, receive: Receive, send: Send) -> bool:
+    """Whether nobody has put anything between a websocket and the app."""
+    socket = socket_of(scope)
+    return socket is not None and socket.is_behind(receive, send)
 
 
 def _is_same_address(one: Scope, other: Scope) -> bool:

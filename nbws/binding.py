@@ -11,11 +11,13 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nbws.conversion import Converter, Refused, converter, is_list, is_model, model_fields, spelled
+import msgspec
+
+from nbws.conversion import Converter, Refused, converter, is_list, is_model, model_fields, plain_type, spelled
 from nbws.errors import MISSING, BindError, DefinitionError, MessageError
 from nbws.messages import HtmxHeaders, Message
 
@@ -41,6 +43,14 @@ class Kind(enum.Enum):
     GENERATOR = "generator"
 
 
+Quick = Callable[[str, Call, int], "Sequence[Any] | None"]
+"""(frame, call, levels of nesting allowed) -> all arguments by place, of a frame that says plainly what is meant.
+
+None for any other frame, and for what is in error: that takes the long way, by `parse` and `bind`, which knows all
+spellings and says what is wrong. The call's own message is not looked at.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """A handler with its compiled binder: `fn(*args, **kwargs)` for `args, kwargs = bind(call)`."""
@@ -52,6 +62,7 @@ class Bound:
     takes_binary: bool
     takes_fields: bool
     takes_raw: bool = False  #: whether a text frame that is no message is what it wants, as `data`
+    quick: Quick | None = None  #: of an `async def` whose signature allows it
 
 
 Source = Callable[[Call], Any]
@@ -96,6 +107,7 @@ def compile_handler(
     hints = _hints(fn, name)
     positional: list[Source] = []
     by_name: list[tuple[str, Source]] = []
+    quickly: list[Source | _Field | None] = []
     takes_binary = takes_fields = False
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -106,6 +118,7 @@ def compile_handler(
         annotation = hints.get(parameter.name, parameter.annotation)
         source, fields, binary = _source(name, parameter, annotation, path_params, types_by_name, refused or {})
         takes_fields, takes_binary = takes_fields or fields, takes_binary or binary
+        quickly.append(_quick_source(parameter, annotation, source if not fields else None))
         if parameter.kind is parameter.POSITIONAL_ONLY:
             positional.append(source)
         else:
@@ -116,7 +129,10 @@ def compile_handler(
 
     data = hints.get("data")
     takes_raw = data is not None and _is_raw("data", data)
-    return Bound(fn, name, _kind(fn), bind, takes_binary, takes_fields, takes_raw)
+    kind = _kind(fn)
+    # What wraps another function may take its arguments by name alone.
+    quick = _quick(quickly) if kind is Kind.ASYNC and not hasattr(fn, "__wrapped__") else None
+    return Bound(fn, name, kind, bind, takes_binary, takes_fields, takes_raw, quick)
 
 
 def _source(
@@ -249,6 +265,72 @@ def _from_fields(handler: str, parameter: inspect.Parameter, annotation: Any, co
             raise _bind_error(handler, name, annotation, refused) from None
 
     return from_fields
+
+
+class _Field(NamedTuple):
+    """A parameter that is a field of the message in just one way."""
+
+    name: str
+    annotation: Any
+    has_default: bool
+
+
+_PLAIN = (str, int, float, bool)
+
+
+def _quick_source(parameter: inspect.Parameter, annotation: Any, source: Source | None) -> Source | _Field | None:
+    """What gives the argument quickly: *source*, where no field is read, or a field. None where nothing does."""
+    if parameter.kind is parameter.KEYWORD_ONLY:
+        return None
+    if source is not None:
+        # What htmx says is in the message.
+        return None if source is _Sources["htmx"] else source
+    plain = _without_none(plain_type(annotation))
+    if typing.get_origin(plain) is list and plain is annotation:
+        plain = typing.get_args(plain)[0]
+    # The names are those of what htmx says: fields of which it is not plain what they are.
+    if plain not in _PLAIN or parameter.name in ("headers", "HEADERS", "data") or parameter.name.startswith("hx_"):
+        return None
+    return _Field(parameter.name, plain_type(annotation), parameter.default is not parameter.empty)
+
+
+def _quick(sources: Sequence[Source | _Field | None]) -> Quick | None:
+    """Reads a frame and converts it in one step, and passes over what nobody asks for, such as htmx's headers.
+
+    What msgspec takes strictly `conversion` takes just so. A frame of htmx 4, with its lower-case headers, goes the
+    long way, as its fields may be elsewhere.
+    """
+    if None in sources:
+        return None
+    fields = [source for source in sources if isinstance(source, _Field)]
+    types: list[Any] = [
+        (f.name, f.annotation | msgspec.UnsetType, msgspec.UNSET) if f.has_default else (f.name, f.annotation)
+        for f in fields
+    ]
+    types.append(("headers", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET))
+    decode = msgspec.json.Decoder(msgspec.defstruct("Fields", types, kw_only=True, gc=False)).decode
+    as_tuple, absent = msgspec.structs.astuple, msgspec.UNSET
+    may_lack = any(field.has_default for field in fields)
+    places = iter(range(len(fields)))
+    plan = [(next(places), None) if isinstance(source, _Field) else (0, source) for source in sources]
+    is_plain = all(source is None for _, source in plan)
+
+    def quick(frame: str, call: Call, max_depth: int) -> Sequence[Any] | None:
+        # An object takes five characters for a level, so most frames are seen to be flat enough at a glance.
+        is_flat = len(frame) < 5 * max_depth and "[" not in frame
+        if not is_flat and frame.count("{") + frame.count("[") > max_depth:
+            return None
+        try:
+            values = as_tuple(decode(frame))
+        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+            return None
+        if values[-1] is not absent or (may_lack and absent in values[:-1]):
+            return None
+        if is_plain:
+            return values[:-1]
+        return [values[place] if source is None else source(call) for place, source in plan]
+
+    return quick
 
 
 _HOW_TO_SEND = {

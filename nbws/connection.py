@@ -20,21 +20,40 @@ from typing import Any, Protocol, TypeVar, cast
 from nbws.errors import NbwsError
 from nbws.handlers import Key, Version
 from nbws.html import fragment
+from nbws.latch import Latch
 from nbws.loops import on, wait
-from nbws.outbox import FRAME_BYTES, Outbox
+from nbws.outbox import FRAME_BYTES, Frame, Outbox
 from nbws.recording import Recorded, watching
 from nbws.resume import SentLog
 from nbws.rooms import Rooms
 from nbws.state import State
 from nbws.transcript import Log
 
-__all__ = ["SOCKET", "CloseCode", "Connection", "Membership", "Sent", "Socket", "current_connection"]
+__all__ = [
+    "CLEAN",
+    "SOCKET",
+    "STRAIGHT",
+    "CloseCode",
+    "Connection",
+    "Membership",
+    "Sent",
+    "Sink",
+    "Socket",
+    "current_connection",
+]
 
 T = TypeVar("T")
 
 SOCKET = "nbws.socket"
 """The ASGI extension that gives a websocket's `Socket`. Without it a peer that never reads holds up each close."""
 
+STRAIGHT = "nbws.straight"
+"""In a scope: whether messages may go past `receive` and `send`, by the `Socket` itself."""
+
+CLEAN = "nbws.clean"
+"""In a scope, maybe: what takes credentials out of each text that comes, where `receive` does not see it."""
+
+_SENT_AT_ONCE = 64  #: of a broadcast, in one turn of the loop
 _OVERFLOW_SECONDS = 1.0  #: how long a client that read too slowly has to take its close frame
 _CLOSE_SECONDS = 10.0  #: how long any other has to take what is queued, and its close frame
 
@@ -53,10 +72,14 @@ class CloseCode:
     TRY_LATER = 1013
 
 
-class Socket(Protocol):
-    """What ASGI does not tell of a socket. On the loop only."""
+Sink = Callable[[str | bytes], bool]
+"""Takes one message, and says whether there is room for another."""
 
-    lost: asyncio.Event  #: set when it has ended, also where nothing is read from it
+
+class Socket(Protocol):
+    """What ASGI does not tell of a socket, or takes longer to tell. On the loop only."""
+
+    lost: Latch  #: set when it has ended, also where nothing is read from it
     on_shutdown: Callable[[Callable[[], None]], None] | None
     """Called when the server stops, with what closes it with 1012, to be called soon; None closes it at once."""
 
@@ -65,6 +88,21 @@ class Socket(Protocol):
 
     def unsent(self) -> int:
         """How many bytes it was given that the peer's system has not taken, as far as it knows."""
+
+    def is_behind(self, receive: Any, send: Any) -> bool:
+        """Whether these are its own, with nobody's middleware between."""
+
+    def push(self, data: str | bytes) -> bool:
+        """Send one message at once. False, and nothing is sent, where its `send` would wait or raise."""
+
+    def deliver_to(self, sink: Sink | None) -> None:
+        """Hand each message to *sink* when it comes, and not to `receive`, which tells of the end alone.
+
+        Where *sink* has no room for another, nothing is read until `go_on` is called. None ends that.
+        """
+
+    def go_on(self) -> None:
+        """There is room again. Callable whether or not there was none."""
 
 
 class Handshake(Protocol):
@@ -179,6 +217,8 @@ class Connection:
         self._away_since = 0  # how many frames had been sent when the client was cut off
         self._answer: str | None = None  # to a client that asks whether anybody is there
         self._is_writing = False  # and the server has not taken it yet
+        self._pushes: Callable[[str | bytes], bool] | None = None  # where nothing waits: what sends at once
+        self._held: Frame | None = None  # of the outbox, which could not be sent at once; it comes first
         self._written = 0  # bytes handed to the socket
         self._taken, self._taken_at = 0, 0.0  # how many of them it has passed on, and when that was more than before
         self._recorded: deque[Recorded] | None = None
@@ -188,9 +228,9 @@ class Connection:
         self._gone = False
         self._is_left = False
         self._is_shadow = False
-        self._filled = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._poked = asyncio.Event()
+        self._filled = Latch()
+        self._drained = Latch()
+        self._poked = Latch()
         self._park_timer: asyncio.TimerHandle | None = None
         self.on_pin: Callable[[], None] | None = None  #: told, on the loop, that `pinned` is another one
         self.on_new_version: Callable[[], None] | None = None  #: told, on the loop, that another version may be live
@@ -203,12 +243,17 @@ class Connection:
         Never waits; after the connection has closed it does nothing. Text is escaped. Raises RenderError for what
         is no HTML.
         """
+        self.send_now(content)
+        return Sent(self)
+
+    def send_now(self, content: Any) -> None:
+        """`send`, which gives nothing to await."""
         html, problems = fragment(content)
-        for problem in problems:
-            self._on_problem(self, problem)
+        if problems:
+            for problem in problems:
+                self._on_problem(self, problem)
         if html:
             self.offer(html)
-        return Sent(self)
 
     def send_text(self, text: str) -> Sent:
         """Queue *text* as it is, unescaped, as one text frame."""
@@ -315,22 +360,69 @@ class Connection:
         watch = watching.get()
         if watch is not None and watch.takes(self.id, data):
             return
-        if isinstance(data, str) and not data.isascii():
-            encoded = data.encode("utf-8", "replace")  # half a surrogate pair is no text that can be sent
-            size, data = len(encoded), encoded.decode()
-        else:
-            size = len(data)
+        data, size = _prepared(data)
+        if not self._push(data, size) and self._queue(data, size):
+            self._flush_soon()
+
+    def _queue(self, data: str | bytes, size: int) -> bool:
+        """Put one frame into the outbox. Whether somebody is to look for it there. From any thread."""
         with self._lock:
             if self._close is not None or self._gone:
-                return
+                return False
             overflows = not self._outbox.put(data, size)
             if overflows:
                 self._drop_all("the client reads too slowly")
-        if self.log is not None:
-            self.log.sent(self.id, self.key.path, self.address, data)
-        self._wake(self._filled)
+        self._note(data)
         if overflows:
             self._close_soon(_OVERFLOW_SECONDS)
+        return True
+
+    def _flush_soon(self) -> None:
+        if threading.get_ident() == self._thread:
+            self._filled.set()  # what could not be sent at once waits for the peer
+        else:
+            self._on_loop(self._flush)
+
+    def _flush(self) -> None:
+        """Send what waits as far as it need not wait, and leave the rest to the writer. On the loop only."""
+        while self._pushes is not None and self._close is None and not (self._gone or self._is_writing or self._held):
+            waiting = self._next()
+            if waiting is None:
+                return
+            data, size = waiting
+            if not self._pushes(data):
+                self._held = waiting
+                break
+            self._sent(data, size)
+            self._done(size)
+        self._filled.set()
+
+    def _next(self) -> Frame | None:
+        """What is to be sent next; it is `_done` then."""
+        held, self._held = self._held, None
+        return held if held is not None else self._outbox.take()
+
+    def _note(self, data: str | bytes) -> None:
+        if self.log is not None:
+            self.log.sent(self.id, self.key.path, self.address, data)
+
+    def _push(self, data: str | bytes, size: int) -> bool:
+        """Send one frame past the outbox, where nothing waits in it. False where it has to wait, or is not sent."""
+        if self._pushes is None or threading.get_ident() != self._thread:
+            return False
+        if self._outbox.waiting_bytes or self._is_writing or self._close is not None or self._gone:
+            return False
+        if not self._pushes(data):
+            return False
+        self._sent(data, size)
+        self._note(data)
+        return True
+
+    def _sent(self, data: str | bytes, size: int) -> None:
+        """Note that the socket has taken *data*."""
+        if self.sent is not None:
+            self.sent.append(data, size, self._loop.time())
+        self._written += size if size > FRAME_BYTES else len(data)
 
     def _give_up(self, reason: str) -> None:
         """Send nothing more of what waits, close with 1013, and do not wait for the peer to take that."""
@@ -342,6 +434,7 @@ class Connection:
     def _drop_all(self, reason: str) -> None:
         self._close = self._close or (CloseCode.TRY_LATER, reason)
         self._outbox.clear()
+        self._held = None
 
     def _close_soon(self, seconds: float) -> None:
         """Let all who wait for the connection know that it ends, within *seconds*."""
@@ -417,10 +510,13 @@ class Connection:
         transmit: Callable[[dict[str, Any]], Awaitable[None]],
         socket: Socket | None = None,
         first: Iterable[str | bytes] = (),
+        *,
+        is_straight: bool = False,
     ) -> bool:
         """Hand *first* and then the outbox to *transmit*, an ASGI send, until the connection is closed here.
 
-        False where the peer is gone before. *socket* is what is known of the socket beneath.
+        False where the peer is gone before. *socket* is what is known of the socket beneath; *is_straight* says
+        whether what need not wait may be given to it alone.
         """
         self._socket, self.is_away = socket, False
         self._taken, self._taken_at = self._written, self._loop.time()
@@ -428,13 +524,15 @@ class Connection:
         try:
             for data in first:
                 await self._hand_over(transmit, data, _size(data))
+            if is_straight and socket is not None:
+                self._pushes = socket.push
             while True:
                 await self._filled.wait()
                 self._filled.clear()
                 if self._answer is not None:
                     said, self._answer = self._answer, None
                     await self._hand_over(transmit, said, len(said))
-                while (waiting := self._outbox.take()) is not None:
+                while (waiting := self._next()) is not None:
                     data, size = waiting
                     if self.sent is not None:  # before it is sent: what is cut off in between may have arrived
                         self.sent.append(data, size, self._loop.time())
@@ -451,7 +549,7 @@ class Connection:
                 self._gone = True
             return False
         finally:
-            self._is_writing = False
+            self._is_writing, self._pushes = False, None
             self._filled.set()  # for who takes from the outbox next
             self._drained.set()
 
@@ -478,7 +576,7 @@ class Connection:
         assert log is not None
         self._socket, self.is_away, self._away_since = None, True, log.count
         while True:
-            while (waiting := self._outbox.take()) is not None:
+            while (waiting := self._next()) is not None:
                 data, size = waiting
                 log.append(data, size, self._loop.time())
                 self._done(size)
@@ -590,6 +688,7 @@ class Connection:
         """Hold on to nothing that was to be sent. On the connection's loop only."""
         with self._lock:
             self._outbox.clear()
+        self._held = None
         if self.sent is not None:
             self.sent.clear()
         self._socket = None
@@ -601,7 +700,7 @@ class Connection:
 
         self._on_loop(start)
 
-    def _wake(self, event: asyncio.Event) -> None:
+    def _wake(self, event: Latch) -> None:
         if threading.get_ident() == self._thread:
             event.set()
         else:
@@ -650,7 +749,21 @@ def _size(data: str | bytes) -> int:
     return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
 
 
+def _prepared(data: str | bytes) -> Frame:
+    """(*data* as it can be sent, how many bytes that is)."""
+    if isinstance(data, bytes) or data.isascii():
+        return data, len(data)
+    encoded = data.encode("utf-8", "replace")  # half a surrogate pair is no text that can be sent
+    return encoded.decode(), len(encoded)
+
+
 def offer_all(connections: Iterable[Connection], data: str) -> None:
     """Queue one frame for each of *connections*. One that cannot take it is its own problem."""
-    for connection in connections:
-        connection.offer(data)
+    if watching.get() is not None:
+        for connection in connections:
+            connection.offer(data)
+        return
+    frame, size = _prepared(data)
+    waiting = [each for each in connections if not each._push(frame, size) and each._queue(frame, size)]
+    if waiting:
+        tell_all(waiting, Connection._flush, at_once=_SENT_AT_ONCE)

@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from nbws.connection import SOCKET, Connection, Socket
+from nbws.connection import CLEAN, SOCKET, STRAIGHT, Connection, Sink, Socket
 from nbws.dispatch import Desk, Worker
+from nbws.latch import Latch
 from nbws.resume import Report, SentLog, answer, greeting, new_key
 
-__all__ = ["OVER_SECONDS", "Conversation", "Conversations"]
+__all__ = ["OVER_SECONDS", "Conversation", "Conversations", "socket_of"]
 
 _CLOSE_SECONDS = 10.0  #: how long a server has to say that a socket, which was closed here, has ended
 OVER_SECONDS = 1.0  #: how long a new connection waits for the `disconn` of the one in whose place it comes
@@ -115,10 +116,10 @@ class Conversation:
         self._waiting: asyncio.Task[None] | None = None  # for the client
         self._ending: asyncio.Task[None] | None = None  # the last of it, as the server stops
         self.waiting_since = 0.0  #: the loop's time
-        self._is_free = asyncio.Event()  # set while neither a socket is served nor a client waited for
-        self._woken = asyncio.Event()  # set when there is no reason to wait for the client any more
+        self._is_free = Latch()  # set while neither a socket is served nor a client waited for
+        self._woken = Latch()  # set when there is no reason to wait for the client any more
         self._is_over = False
-        self._has_ended = asyncio.Event()
+        self._has_ended = Latch()
         if resumable:
             limits = desk.limits
             connection.sent = SentLog(
@@ -135,7 +136,7 @@ class Conversation:
     async def serve(self, receive: Receive, send: Send, scope: Any, *, resync: bool = False) -> None:
         """Talk over the first socket. Gives when that, and where its client does not come back all of it, is over."""
         first = [greeting(self.key, resync=resync)] if self.key is not None else []
-        await self._talk(self._turn, receive, send, _socket_of(scope), first)
+        await self._talk(self._turn, receive, send, scope, first)
 
     async def go_on(self, receive: Receive, send: Send, scope: Any, received: int) -> bool:
         """Talk over another socket of a client that has *received* so many frames. False where that is not possible.
@@ -167,7 +168,7 @@ class Conversation:
             raise
         assert self.key is not None
         first = [greeting(self.key, got=self._received), *missed]
-        await self._talk(turn, receive, send, _socket_of(scope), first)
+        await self._talk(turn, receive, send, scope, first)
         return True
 
     def give_up(self) -> None:
@@ -196,17 +197,20 @@ class Conversation:
             self._reading.cancel()
         self._woken.set()
 
-    async def _talk(
-        self, turn: int, receive: Receive, send: Send, socket: Socket | None, first: Sequence[str | bytes]
-    ) -> None:
-        connection = self.connection
+    async def _talk(self, turn: int, receive: Receive, send: Send, scope: Any, first: Sequence[str | bytes]) -> None:
+        connection, socket = self.connection, socket_of(scope)
         if turn != self._turn:
             self._is_free.set()
             return
         if socket is not None:
             socket.on_shutdown = self._begin_to_end
-        write = asyncio.create_task(connection.write(send, socket, first), name=f"nbws {connection.id} outbox")
+        is_straight = socket is not None and scope.get(STRAIGHT, False)
+        writing = connection.write(send, socket, first, is_straight=is_straight)
+        write = asyncio.create_task(writing, name=f"nbws {connection.id} outbox")
         read = self._reading = asyncio.create_task(self._read(receive, socket), name=f"nbws {connection.id} socket")
+        if is_straight and socket is not None and self._desk.limits.messages_per_second is None:
+            self._worker.inbox.on_room = socket.go_on
+            socket.deliver_to(self._sink(scope.get(CLEAN)))
         try:
             await asyncio.wait({read, write}, return_when=asyncio.FIRST_COMPLETED)
             if not read.done():  # closed here, or the peer is gone: the server says so to who reads
@@ -216,8 +220,9 @@ class Conversation:
         except asyncio.CancelledError:  # the server stops, and has waited for long enough
             self.end()
         finally:
-            self._reading = None
+            self._reading = self._worker.inbox.on_room = None
             if socket is not None:
+                socket.deliver_to(None)
                 socket.on_shutdown = None
             read.cancel()
             write.cancel()
@@ -285,7 +290,7 @@ class Conversation:
                     connection.reply(answer(self._received))
             elif left:
                 left.append(frame)
-            elif socket is None or not self._worker.is_full:
+            elif socket is None or not self._worker.inbox.is_full:
                 await self._take(frame)
             elif not await self._take_unless_lost(frame, socket):
                 left.append(frame)
@@ -293,8 +298,27 @@ class Conversation:
         code = event.get("code", 1005)
         was_cut = self.key is not None and (code == 1006 or (code == 1005 and "reason" not in event))
         if not was_cut:  # else the client sends it again
-            self._worker.put_last(left)
+            for frame in left:
+                self._worker.inbox.put(frame)
         return was_cut
+
+    def _sink(self, clean: Callable[[str], str] | None) -> Sink:
+        """The same for what comes straight from the socket, one frame at a time."""
+        connection, log, inbox = self.connection, self.connection.sent, self._worker.inbox
+
+        def take(frame: str | bytes) -> bool:
+            if log is not None and (report := Report.of(frame)) is not None:
+                log.acknowledge(report.received)
+                if report.asks:
+                    connection.reply(answer(self._received))
+                return True
+            if connection.is_ending:
+                return True
+            inbox.put(clean(frame) if clean is not None and isinstance(frame, str) else frame)
+            self._received += 1
+            return not inbox.is_full
+
+        return take
 
     async def _take(self, frame: str | bytes) -> None:
         if self.connection.is_ending:
@@ -328,6 +352,7 @@ class Conversation:
             self._has_ended.set()
 
 
-def _socket_of(scope: Any) -> Socket | None:
+def socket_of(scope: Any) -> Socket | None:
+    """What a server of nbws tells of the socket beneath a websocket; None where another one serves it."""
     found: Socket | None = scope.get("extensions", {}).get(SOCKET)
     return found

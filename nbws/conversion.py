@@ -20,7 +20,7 @@ import msgspec
 
 from nbws.errors import MISSING
 
-__all__ = ["Converter", "Refused", "converter", "is_list", "is_model", "model_fields", "spelled"]
+__all__ = ["Converter", "Refused", "converter", "is_list", "is_model", "model_fields", "plain_type", "spelled"]
 
 Converter = Callable[[Any], Any]
 
@@ -53,7 +53,7 @@ def converter(annotation: Any) -> Converter:
     Raises TypeError where no value could ever be converted to it.
     """
     try:
-        return _converter(_plain(annotation))
+        return _converter(plain_type(annotation))
     except RecursionError:
         raise TypeError(f"{spelled(annotation)} contains itself; take data: dict and read it by hand") from None
 
@@ -87,7 +87,7 @@ def is_model(annotation: Any) -> bool:
 
 def is_list(annotation: Any) -> bool:
     """Whether *annotation* takes repeated fields."""
-    annotation = _plain(annotation)
+    annotation = plain_type(annotation)
     if typing.get_origin(annotation) in (Union, types.UnionType):
         return any(is_list(a) for a in typing.get_args(annotation))
     return not is_model(annotation) and (typing.get_origin(annotation) or annotation) in _LISTS
@@ -95,7 +95,7 @@ def is_list(annotation: Any) -> bool:
 
 def spelled(annotation: Any) -> str:
     """*annotation* as an author writes it."""
-    annotation = _plain(annotation)
+    annotation = plain_type(annotation)
     if typing.get_origin(annotation) in (Union, types.UnionType):
         return " | ".join(map(spelled, typing.get_args(annotation)))
     if annotation is type(None):
@@ -105,11 +105,12 @@ def spelled(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation))
 
 
-def _plain(annotation: Any) -> Any:
+def plain_type(annotation: Any) -> Any:
+    """*annotation* without what is said about it besides: an `Annotated`'s type, a `NewType`'s own."""
     if typing.get_origin(annotation) is typing.Annotated:
-        return _plain(typing.get_args(annotation)[0])
+        return plain_type(typing.get_args(annotation)[0])
     if isinstance(annotation, typing.NewType):
-        return _plain(annotation.__supertype__)
+        return plain_type(annotation.__supertype__)
     return annotation
 
 

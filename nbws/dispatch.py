@@ -14,9 +14,7 @@ import sys
 import time
 import traceback
 import types
-import weakref
-from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,6 +28,9 @@ from nbws.connection import CloseCode, Connection, current_connection
 from nbws.errors import BindError, MessageError, NbwsError, described
 from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
 from nbws.hints import hint
+from nbws.html import Tag
+from nbws.inbox import Inbox
+from nbws.latch import Latch
 from nbws.limits import Limits, Pace
 from nbws.loops import Loop, on
 from nbws.messages import NOTHING, Message, parse, redact, without_headers
@@ -39,9 +40,8 @@ from nbws.urls import query_of
 
 __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
-_END = object()  # no more frames come
-_LOOK = object()  # another version may be live
 _IN_A_ROW = 8  # messages of one connection, before the others have their turn
+_CONTENT = frozenset((type(None), str, Tag, tuple, list))  # types of what a handler returns that can be sent as it is
 _LONG = 16 * 1024  # of a frame: longer ones are neither shown nor kept with an error; of a traceback the middle goes
 
 
@@ -111,12 +111,10 @@ class Worker:
         self._desk = desk
         self._connection = connection
         self._query = query
-        self._inbox: asyncio.Queue[Any] = asyncio.Queue(desk.limits.inbox_messages)
-        self._inbox_bytes = 0
-        self._was_taken = asyncio.Event()
-        self._last: deque[str | bytes] = deque()  # frames after those of the inbox, and after which none comes
+        self._inbox = Inbox(desk.limits.inbox_messages, desk.limits.inbox_bytes)
         self._skips_call = False
         self._ends = False
+        self._looks = False  # for another version, when nothing else is to be done
         self._is_stopped = False
         self._waits_for_endpoint = True
         self._calls = 0  # begun so far
@@ -124,12 +122,15 @@ class Worker:
         self._copies_state = True
         self._unread = 0  # messages in a row that no handler could read
         self._pace = Pace()
-        self._in_a_row = 0  # messages that were handled one right after the other
         # What handles messages for as long as this table is live: to look it up for each message takes 0.4 us, to see
-        # that nothing was published 0.03. Held weakly, since a silent connection would keep what is long replaced.
-        self._looked_up_in: Callable[[], HandlerTable | None] = lambda: None
+        # that nothing was published 0.03. By the table's stamp: a silent connection would keep what is long replaced.
+        self._looked_up_in: object = None
         self._handler: WsHandler
         self._version: Version
+        self._records = self._max_depth = 0
+        self._is_quick = False  # whether messages are bound in one step, where they can be, and handled here
+        self._call_of_none = Call(connection, connection.app, connection.path_params, query, NOTHING)
+        self._shared = getattr(connection.session, "shared", None)  # among workers, by a store
         self._loop = asyncio.get_running_loop()
         connection.on_new_version = self._look
         connection.on_pin = self._forget
@@ -139,27 +140,20 @@ class Worker:
         limit = self._desk.limits.messages_per_second
         if limit is not None:
             await asyncio.sleep(self._pace.wait(limit, time.monotonic()))
-        while self._inbox_bytes >= self._desk.limits.inbox_bytes:
-            self._was_taken.clear()
-            await self._was_taken.wait()
-        await self._inbox.put(frame)
-        self._inbox_bytes += len(frame)
+        await self._inbox.room()
+        self._inbox.put(frame)
 
     @property
-    def is_full(self) -> bool:
-        """Whether `put` would wait for a handler."""
-        return self._inbox.full() or self._inbox_bytes >= self._desk.limits.inbox_bytes
-
-    def put_last(self, frames: Iterable[str | bytes]) -> None:
-        """Give it the frames after which none comes, be there room or not."""
-        self._last.extend(frames)
+    def inbox(self) -> Inbox:
+        """What waits for a handler."""
+        return self._inbox
 
     async def caught_up(self) -> None:
         """Wait until what it was given so far is handled, but for messages to an endpoint that is retired."""
         self._waits_for_endpoint = False
         self._connection.poke()
-        reached = asyncio.Event()
-        await self._inbox.put(reached)
+        reached = Latch()
+        self._inbox.put(reached)
         await reached.wait()
 
     async def finish(self, task: asyncio.Task[None]) -> None:
@@ -168,8 +162,7 @@ class Worker:
         A call that goes on for longer than `finish_seconds` is cancelled, and the next one gets its turn.
         """
         self._ends = True
-        if not self._inbox.full():
-            self._inbox.put_nowait(_END)  # wakes a worker that waits for a frame
+        self._inbox.poke()  # a worker that waits for a frame
         self._connection.poke()  # and one that waits for its endpoint
         while not task.done():
             calls = self._calls
@@ -187,30 +180,38 @@ class Worker:
         current_connection.set(self._connection)
         try:
             await self._guarded(self._run_hook("conn"))
-            while not (self._ends and self._inbox.empty() and not self._last):
-                from_inbox = not (self._last and self._inbox.empty())
-                frame = await self._guarded(self._inbox.get()) if from_inbox else self._last.popleft()
-                if from_inbox and isinstance(frame, str | bytes):
-                    self._inbox_bytes -= len(frame)
-                    self._was_taken.set()
-                if frame is _END:
-                    continue
-                if frame is _LOOK:
-                    await self._guarded(self._look_for_new_version())
-                elif isinstance(frame, asyncio.Event):
-                    frame.set()
-                elif frame is not None:
-                    await self._guarded(self._handle(frame))
-                    self._in_a_row = 0 if self._inbox.empty() else self._in_a_row + 1
-                    if self._in_a_row >= _IN_A_ROW:  # handlers that wait for nothing would leave nobody else a turn
-                        self._in_a_row = 0
-                        await self._guarded(asyncio.sleep(0))
+            while not await self._guarded(self._work()):
+                pass
             while self._awaits_migration():  # `disconn` is the live version's, and so must the state be that it finds
                 await self._guarded(self._look_for_new_version())
         finally:
             self._connection.end()
             self._calls += 1
             await self._run_hook("disconn")
+
+    async def _work(self) -> bool:
+        """Handle what comes, until nothing comes any more; then True."""
+        inbox, in_a_row = self._inbox, 0
+        while True:
+            self._calls += 1
+            frame = inbox.take()
+            if frame is None:
+                in_a_row = 0
+                if self._looks:
+                    self._looks = False
+                    await self._look_for_new_version()
+                elif self._ends:
+                    return True
+                else:
+                    await inbox.filled()
+            elif isinstance(frame, Latch):
+                frame.set()
+            else:
+                await self._handle(frame)
+                in_a_row += 1
+                if in_a_row == _IN_A_ROW:  # handlers that wait for nothing would leave nobody else a turn
+                    in_a_row = 0
+                    await asyncio.sleep(0)
 
     async def _guarded(self, step: Awaitable[Any]) -> Any:
         """Await *step*; where `finish` cancelled it, forget it and go on."""
@@ -228,15 +229,28 @@ class Worker:
             return None
 
     async def _handle(self, frame: str | bytes) -> None:
-        if self._looked_up_in() is not self._desk.table and not await self._look_up():
+        if self._looked_up_in is not self._desk.table.stamp and not await self._look_up():
             return  # parked until the connection closed
         handler, version = self._handler, self._version
-        recorded = self._recorded(frame, version) if self._desk.recorded_messages else None
+        recorded = self._recorded(frame, version) if self._records else None
         version.messages += 1
         version.running += 1
         token = watching.set(recorded.watch) if recorded is not None else None
         try:
-            await self._run(frame, handler.message)
+            bound, args = handler.message, None
+            if self._is_quick and type(frame) is str:
+                assert bound.quick is not None
+                args = bound.quick(frame, self._call_of_none, self._max_depth)
+            if args is None:
+                await self._run(frame, bound)
+            else:
+                result = await bound.fn(*args)
+                if type(result) not in _CONTENT:
+                    await self._deliver(await _awaited(result), self._desk.in_thread)
+                elif result is not None:
+                    self._connection.send_now(result)
+                    if self._connection.is_above_high_water:
+                        await self._connection.drained()
             version.worked += 1
             if version.worked == 1:
                 self._desk.works(version)
@@ -323,7 +337,10 @@ class Worker:
             await self._guarded(self._migrate(version, handler))  # cut short, it does not take the message with it
         self._version, self._handler = version, handler
         self._speak_as(handler.message, version)
-        self._looked_up_in = weakref.ref(table)
+        self._records, self._max_depth = self._desk.recorded_messages, self._desk.limits.json_depth
+        is_here = self._shared is None and self._desk.loop_for(self._connection.key) is None
+        self._is_quick = handler.message.quick is not None and is_here
+        self._looked_up_in = table.stamp
         return True
 
     def _parsed(self, frame: str, bound: Bound) -> Message:
@@ -336,21 +353,21 @@ class Worker:
 
     def _forget(self) -> None:
         """Look up what handles messages anew, whatever is published. On the loop."""
-        self._looked_up_in = lambda: None
+        self._looked_up_in = None
         self._look()
 
     def _look(self) -> None:
         """Have the worker look for a new version, after what it is at. On the loop."""
-        if self._looked_up_in() is self._desk.table:
+        if self._looked_up_in is self._desk.table.stamp:
             return  # a message came first
-        if not self._inbox.full():  # else the next frame finds it
-            self._inbox.put_nowait(_LOOK)
+        self._looks = True
+        self._inbox.poke()
 
     def _retry(self, frame: str | bytes) -> None:
         """Handle *frame* again. Callable from any thread."""
         if self._ends or not self._connection.is_open:
             raise NbwsError("the connection of the message that failed has gone, so it cannot be run again")
-        asyncio.run_coroutine_threadsafe(self.put(frame), self._loop)
+        self._loop.call_soon_threadsafe(self._inbox.put, frame)
 
     def _awaits_migration(self) -> bool:
         entry = self._desk.table.get_live(self._connection.key)
@@ -419,7 +436,7 @@ class Worker:
         loop = self._desk.loop_for(connection.key)
         in_thread = self._desk.in_thread if loop is None and not hook else None
         call = Call(connection, connection.app, connection.path_params, self._query, message)
-        shared = getattr(connection.session, "shared", None)  # among workers, by a store
+        shared = self._shared
         if shared is None:
             result = await on(loop, run_handler(bound, call, in_thread))
             await on(loop, self._deliver(result, in_thread))
@@ -554,6 +571,10 @@ async def run_handler(bound: Bound, call: Call, in_thread: InThread | None) -> A
         result = await _threaded(lambda: bound.fn(*args, **kwargs), in_thread)
     else:
         result = bound.fn(*args, **kwargs)
+    return await _awaited(result)
+
+
+async def _awaited(result: Any) -> Any:
     while inspect.isawaitable(result):
         result = await result
     return result

@@ -317,13 +317,17 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
                 self.transport.write(b"".join(self.conn.data_to_send()))
                 self.transport.close()
         elif not self._unfed and len(data) <= _AT_ONCE and self.handshake_complete:
-            super().data_received(data)
+            self.parse(data)
         else:
             self._unfed += data
             self._parse_on()
             if self._unfed and not self.transport.is_closing():
                 self._is_held = True
                 self.transport.pause_reading()
+
+    def parse(self, data: bytes) -> None:
+        """Take up frames, or parts of them, after the handshake."""
+        super().data_received(data)
 
     async def receive(self) -> Any:
         if self._unfed and self.queue.empty():
@@ -348,7 +352,7 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
         if goes_on and not self.transport.is_closing():
             piece = bytes(self._unfed[:_SLICE])
             del self._unfed[:_SLICE]
-            super().data_received(piece)
+            self.parse(piece)
         if self.transport.is_closing() or self._has_failed:
             self._unfed.clear()
         elif self._is_held and not self._unfed and not self.read_paused:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nbws.connection import CLEAN
 from nbws.page import STATIC, notice
 from nbws.security import (
     TICKET,
@@ -73,7 +74,8 @@ class Gate:
             _PASSED: self,
         }
         if scope["type"] == "websocket" and policy.token is not None:
-            receive = _without_credentials_in_frames(receive, policy.token)
+            clean = passed[CLEAN] = _cleaner(policy.token)
+            receive = _with_clean_frames(receive, clean)
         await self._inner(passed, receive, self._guarded(policy, asked, passed, send))
 
     def _has_asked_for(self, token: str | None, port: int) -> bool:
@@ -181,12 +183,17 @@ def _cleaned(header: tuple[bytes, bytes], token: str | None) -> tuple[bytes, byt
     return (name, without_credentials_in_url(value, token)) if name in _URL_HEADERS and b"?" in value else header
 
 
-def _without_credentials_in_frames(receive: Receive, token: str) -> Receive:
+def _cleaner(token: str) -> Callable[[str], str]:
+    # No partial: its repr would show the token to a handler that prints its scope.
+    return lambda text: without_credentials_in_text(text, token)
+
+
+def _with_clean_frames(receive: Receive, clean: Callable[[str], str]) -> Receive:
     async def received() -> Message:
         message = await receive()
         text = message.get("text")
         if text is not None and "?" in text:
-            message = {**message, "text": without_credentials_in_text(text, token)}
+            message = {**message, "text": clean(text)}
         return message
 
     return received

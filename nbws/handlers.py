@@ -244,12 +244,16 @@ class Entry:
 
 
 class HandlerTable:
-    """Key -> Entry. Never changes; each method that would change it gives another table."""
+    """Key -> Entry. Never changes; each method that would change it gives another table.
 
-    __slots__ = ("__weakref__", "_entries")
+    By its *stamp* a reader knows a table again without keeping it.
+    """
+
+    __slots__ = ("__weakref__", "_entries", "stamp")
 
     def __init__(self, entries: Mapping[Key, Entry] | None = None) -> None:
         self._entries: dict[Key, Entry] = dict(entries or {})
+        self.stamp = object()
 
     def get(self, key: Key) -> Entry | None:
         """The entry of *key*, retired or not."""

@@ -13,7 +13,7 @@ from functools import lru_cache
 from html.parser import HTMLParser
 from typing import Literal, NamedTuple
 
-__all__ = ["FRAME_BYTES", "Outbox", "Overflow", "Target", "targets"]
+__all__ = ["FRAME_BYTES", "Frame", "Outbox", "Overflow", "Target", "targets"]
 
 Overflow = Literal["close", "drop_oldest", "conflate"]
 Frame = tuple[str | bytes, int]  # with what it counts for, in bytes

@@ -18,19 +18,16 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from websockets.protocol import State
 
-from nbws.connection import SOCKET, CloseCode
-from nbws.door import WebsocketDoor, http_door
+from nbws.door import http_door
 from nbws.errors import PortTakenError, ServerStartError, described
 from nbws.limits import Limits
 from nbws.loops import wait_for_thread
+from nbws.sockets import websocket_class
 
 __all__ = ["Server", "bind"]
 
 START_SECONDS = 20.0  #: how long the app's own startup may take
-_LINGER_SECONDS = 10.0  #: how long a peer has to take what was sent, when nobody talks with it any more
-_GOODBYE_SECONDS = 1.0  #: how long a peer has to answer that the server stops
 _UNSENT_BYTES = 16 * 1024  #: kept by the system for one socket, beside what is under way
 _NEXT_PORTS = 50  #: how many ports are tried where none was asked for
 
@@ -84,76 +81,6 @@ def _is_loopback(sock: socket.socket) -> bool:
     return ipaddress.ip_address(sock.getsockname()[0]).is_loopback
 
 
-class _Websocket(WebsocketDoor):
-    """A `Socket` too, and the extension that gives it.
-
-    Each of uvicorn's own ways to close waits until the peer has read what was sent, so a peer that never reads would
-    hold its socket for ever.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.lost = asyncio.Event()
-        self.on_shutdown: Callable[[Callable[[], None]], None] | None = None
-
-    def handle_connect(self, event: Any) -> None:
-        super().handle_connect(event)
-        if hasattr(self, "scope"):  # else the handshake was refused
-            extensions: dict[str, Any] = self.scope["extensions"]
-            extensions[SOCKET] = self
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.lost.set()
-
-    def abort(self) -> None:
-        if not self.lost.is_set():
-            self.transport.abort()
-
-    def shutdown(self) -> None:
-        if self.on_shutdown is not None and not self.close_sent:
-            self.on_shutdown(self._say_goodbye)
-        else:
-            self._say_goodbye()
-
-    def _say_goodbye(self) -> None:
-        """Close with 1012, and let the peer answer that.
-
-        uvicorn would end the socket at once. Where the peer is still sending that resets it, and what is on its way to
-        the peer is lost: the close frame, and replies before it.
-        """
-        if self.close_sent or self.conn.state is not State.OPEN:
-            super().shutdown()
-            return
-        self.stop_keepalive()
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.RESTART})
-        self.conn.send_close(CloseCode.RESTART)
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True  # what comes now is thrown away
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(_GOODBYE_SECONDS, self.transport.close)
-
-    def unsent(self) -> int:
-        return 0 if self.lost.is_set() else self.transport.get_write_buffer_size()
-
-    def keepalive_timeout(self) -> None:
-        if self.read_paused:
-            # The app takes no more messages for now, and with them the answer to the ping is left unread.
-            self.pong_timer = None
-            self.pending_ping_payload = None
-            self.schedule_ping()
-            return
-        super().keepalive_timeout()
-        self.abort()
-
-    def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        super().on_task_complete(task)
-        if self.unsent():
-            self.loop.call_later(_LINGER_SECONDS, self.abort)
-
-
 class _Uvicorn(uvicorn.Server):
     """Says when it has started, and when it is about to stop."""
 
@@ -204,15 +131,16 @@ class Server:
         self._limits = limits
         self._startup_error = startup_error
         self._failure: BaseException | None = None
+        compresses = not _is_loopback(sock) if compression is None else compression
         config = uvicorn.Config(
             app,
             http=http_door(limits),
             h11_max_incomplete_event_size=limits.header_bytes,
-            ws=_Websocket,
+            ws=websocket_class(compresses=compresses),
             ws_max_size=limits.message_bytes,
             ws_ping_interval=limits.ping_seconds,
             ws_ping_timeout=limits.ping_seconds,
-            ws_per_message_deflate=not _is_loopback(sock) if compression is None else compression,
+            ws_per_message_deflate=compresses,
             lifespan="on",
             log_config=None,
             access_log=False,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import json
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nbws.binding import RESERVED, Bound, Call, Kind, binary_refused, compile_handler
 from nbws.errors import MISSING, BindError, DefinitionError, MessageError
@@ -518,3 +521,115 @@ def test_a_type_that_stands_for_a_reserved_name_may_be_optional() -> None:
 
     socket = Socket()
     assert received(handler, {"a": 1}, conn=socket) == (socket, {"a": 1})
+
+
+# -- the quick way
+
+
+async def one(msg: str) -> None: ...
+async def several(n: int, msg: str, share: float, on: bool) -> None: ...
+async def with_defaults(n: int = 5, msg: str | None = None, tags: list[str] = []) -> None: ...  # noqa: B006
+async def with_lists(tags: list[str], numbers: list[int]) -> None: ...
+async def with_others(send, room: str, ws: Socket, first_name: str, state, n: int | None) -> None: ...  # type: ignore[no-untyped-def]
+async def with_none(ws: Socket) -> None: ...
+
+
+QUICK = (one, several, with_defaults, with_lists, with_others, with_none)
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=5),
+    st.sampled_from(["", "5", "5.5", "on", "true", "1e3", "\ud800", "ü", "\x00"]),
+)
+values = st.one_of(scalars, st.lists(scalars, max_size=3), st.dictionaries(st.text(max_size=3), scalars, max_size=2))
+names = [
+    "n",
+    "msg",
+    "share",
+    "on",
+    "tags",
+    "numbers",
+    "first_name",
+    "first-name",
+    "HEADERS",
+    "headers",
+    "values",
+    "room",
+]
+messages = st.dictionaries(st.sampled_from(names), values, max_size=8)
+frames = st.one_of(
+    messages.map(json.dumps),
+    messages.map(lambda fields: json.dumps({**fields, "HEADERS": {"HX-Trigger": "form", "HX-Prompt": None}})),
+    messages.map(lambda fields: json.dumps({"headers": {"HX-Trigger": "form"}, "values": fields, **fields})),
+    st.tuples(messages.map(json.dumps), st.integers(0, 40), st.text(max_size=2)).map(
+        lambda cut: cut[0][: cut[1]] + cut[2] + cut[0][cut[1] :]
+    ),
+)
+
+
+@given(frame=frames, query=st.sampled_from([{}, {"n": ["7"], "msg": ["asked"]}]))
+@settings(max_examples=400, deadline=None)
+def test_what_is_taken_quickly_is_just_what_the_long_way_makes_of_it(frame: str, query: dict[str, list[str]]) -> None:
+    socket, app = Socket(), Application()
+    for fn in QUICK:
+        bound = compiled(fn, "room")
+        assert bound.quick is not None
+        quickly = bound.quick(frame, Call(socket, app, {"room": "lobby"}, query, NOTHING), 64)
+        if quickly is None:
+            continue
+        positional, named = bound.bind(Call(socket, app, {"room": "lobby"}, query, parse(frame)))
+        slowly = [*positional, *named.values()]
+        assert list(quickly) == slowly
+        assert [*map(type, quickly)] == [*map(type, slowly)]
+
+
+def test_what_a_form_sends_is_taken_quickly() -> None:
+    frame = json.dumps({"msg": "hi", "HEADERS": {"HX-Request": "true", "HX-Trigger-Name": None}})
+    quick = compiled(one).quick
+    assert quick is not None
+    assert quick(frame, call(), 64) == ("hi",)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "no json",
+        "[]",
+        "{}",
+        '{"msg": 5}',
+        '{"msg": "hi", "headers": {"HX-Request": "true"}}',
+        '{"msg": "hi", "deep": ' + "[" * 64 + "]" * 64 + "}",
+        '{"msg": "hi", "deep": ' + '{"a":' * 64 + "1" + "}" * 65,
+        '{"msg": "hi", "deep": ' + '[{"a":' * 40 + "1" + "}]" * 40 + "}",
+    ],
+)
+def test_what_is_not_plain_goes_the_long_way(frame: str) -> None:
+    quick = compiled(one).quick
+    assert quick is not None
+    assert quick(frame, call(), 64) is None
+
+
+def _called_by_name(fn: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    async def call(**arguments: Any) -> None: ...
+
+    return call
+
+
+async def _takes_htmx(htmx: HtmxHeaders, msg: str) -> None: ...
+async def _takes_a_header(hx_trigger: str) -> None: ...
+async def _takes_a_model(move: Move) -> None: ...
+async def _takes_all(data: dict) -> None: ...  # type: ignore[type-arg]
+async def _by_name_alone(*, msg: str) -> None: ...
+def _in_a_thread(msg: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [_takes_htmx, _takes_a_header, _takes_a_model, _takes_all, _by_name_alone, _in_a_thread, _called_by_name(one)],
+)
+def test_a_signature_that_reads_more_of_a_message_has_no_quick_way(fn: Callable[..., Any]) -> None:
+    assert compiled(fn).quick is None

@@ -22,7 +22,7 @@ from clients import SECONDS, running, talk, until, websocket
 from websockets.exceptions import InvalidStatus
 
 import nbws.connection
-import nbws.server
+import nbws.sockets
 from nbws import App, Limits
 from nbws.common import P
 from nbws.outbox import Overflow
@@ -989,7 +989,7 @@ class AsyncExitStackOfApps:
 def test_a_peer_that_never_reads_keeps_no_socket_after_its_connection_was_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(nbws.server, "_LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(nbws.sockets, "_LINGER_SECONDS", 0.3)
     monkeypatch.setattr(nbws.connection, "_CLOSE_SECONDS", 0.3)
     app = App(port=0)
 

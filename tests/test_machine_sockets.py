@@ -16,7 +16,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from nbws import Limits
-from nbws.dispatch import Worker
+from nbws.inbox import Inbox, Item
+from nbws.latch import Latch
 
 STEPS = 400
 
@@ -31,7 +32,7 @@ class OverSockets(World):
         limits = Limits(park_seconds=600, finish_seconds=120)
         super().__init__(has_cells=has_cells, limits=limits)
         self._sent = self._arrived = 0
-        self._watch = patch.object(Worker, "put", self._counting(Worker.put))
+        self._watch = patch.object(Inbox, "put", self._counting(Inbox.put))
         self._watch.start()
         self.app.start()
         self._loop = asyncio.new_event_loop()
@@ -39,9 +40,9 @@ class OverSockets(World):
         self._reading: list[asyncio.Task[None]] = []
 
     def _counting(self, put: Any) -> Any:
-        async def counting(worker: Worker, frame: str | bytes) -> None:
-            await put(worker, frame)
-            self._arrived += 1
+        def counting(inbox: Inbox, item: Item) -> None:
+            put(inbox, item)
+            self._arrived += not isinstance(item, Latch)
 
         return counting
 

@@ -1,0 +1,192 @@
+"""A websocket of the server whose whole messages are parsed and written by picows.
+
+All else goes the way of uvicorn's protocol: the handshake, and every frame that is no whole message (pings, closes,
+fragments, what is in error), written anew for it. So there is one implementation of how a connection is opened, kept
+alive and closed. What picows itself refuses, it says in its close frame, and the connection ends by uvicorn's way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import picows.picows
+from picows import WSAutoPingStrategy, WSFrame, WSListener, WSMsgType, WSTransport
+from websockets.frames import CloseCode
+from websockets.protocol import State
+
+from nbws.sockets import UvicornSocket
+
+__all__ = ["PicowsSocket"]
+
+_Parser: Any = picows.picows.WSProtocol  # type: ignore[attr-defined]
+_TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
+
+_MESSAGES = (_TEXT, _BINARY)
+
+_BUFFER_BYTES = 2048  #: that picows reads into at first, of which it keeps 256 for itself; less it does not take
+_LONG = 16 * 1024  #: bytes of a message after which a new buffer is taken, as picows' own never shrinks
+
+_REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: nbws\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+"""Has picows begin with the frames. Its answer is written nowhere: the peer has been answered already."""
+
+
+class _Silence:
+    """In place of a logger, of which picows makes one for each connection. What clients do wrong is not logged."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return False
+
+    def log(self, *what: Any, **more: Any) -> None:
+        pass
+
+    debug = info = warning = error = exception = log
+
+
+_silence = _Silence()
+
+
+def _written(opcode: int, is_last: bool, payload: bytes) -> bytes:
+    """A frame as a client writes it, masked with zeros."""
+    size = len(payload)
+    first = opcode | 0x80 if is_last else opcode
+    if size < 126:
+        return bytes((first, 0x80 | size, 0, 0, 0, 0)) + payload
+    if size < 65536:
+        return bytes((first, 0xFE)) + size.to_bytes(2, "big") + bytes(4) + payload
+    return bytes((first, 0xFF)) + size.to_bytes(8, "big") + bytes(4) + payload
+
+
+class _Transport:
+    """What picows sees of a connection's transport. It neither answers the handshake nor closes."""
+
+    __slots__ = ("get_extra_info", "get_write_buffer_size", "write", "writelines")
+
+    def __init__(self, transport: Any) -> None:
+        self.get_extra_info = transport.get_extra_info
+        self.get_write_buffer_size = transport.get_write_buffer_size
+        self.write = transport.write
+        self.writelines = transport.writelines
+
+    def close(self) -> None:
+        pass
+
+    abort = close
+
+
+class PicowsSocket(UvicornSocket, WSListener):
+    """See the module."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._picows: Any = None  # the parser, from the accept on
+        self._frames: WSTransport | None = None  # what writes frames
+        self._handed = bytearray()  # frames for uvicorn's protocol, which takes many in less time than each by itself
+        self._is_in_pieces = False  # whether a message has begun whose last piece has not come
+        self._is_grown = False  # whether the parser has taken a large buffer, and
+        self._is_at_rest = False  # holds no piece of a frame
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self._picows is None and self.handshake_complete and message["type"] == "websocket.accept":
+            self._begin()
+
+    def _begin(self) -> None:
+        """Have picows expect the beginning of a frame."""
+        transport = _Transport(self.transport)
+        parser = _Parser(
+            None, None, False, lambda request: self, _silence, True, None,
+            False, 1, 1, WSAutoPingStrategy.PING_WHEN_IDLE, False,  # no pings, and no pongs, of its own
+            self.config.ws_max_size, None, _BUFFER_BYTES,
+        )  # fmt: skip
+        parser.connection_made(transport)
+        transport.write = lambda data: None
+        parser.get_buffer(-1)[: len(_REQUEST)] = _REQUEST
+        parser.buffer_updated(len(_REQUEST))
+        transport.write = self.transport.write
+        self._picows, self._frames, self._is_grown = parser, parser.transport, False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._picows is not None:
+            self._picows.connection_lost(exc)  # it writes past the transport, and the number of its socket goes
+            self._picows = self._frames = None
+        super().connection_lost(exc)
+
+    # -- what comes
+
+    def parse(self, data: bytes) -> None:
+        at, end = 0, len(data)
+        while at < end and self._frames is not None and not self._frames.is_close_frame_sent:
+            buffer = self._picows.get_buffer(-1)
+            size = min(len(buffer), end - at)
+            buffer[:size] = data[at : at + size] if size < end else data
+            self._picows.buffer_updated(size)
+            at += size
+            if self._handed:
+                self._have_handled()
+            if self._is_grown and self._is_at_rest:
+                self._begin()
+            if self._frames is not None and self._frames.is_close_frame_sent:
+                self._fail()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if self._is_grown:
+            self._is_at_rest = not frame.tail_size
+        kind = frame.msg_type
+        if self._handed and kind in _MESSAGES and not self._is_in_pieces:
+            self._have_handled()
+        is_whole = frame.fin and not (self._is_in_pieces or frame.rsv1 or frame.rsv2 or frame.rsv3)
+        if is_whole and kind is _TEXT:
+            try:
+                message: str | bytes = frame.get_payload_as_utf8_text()
+            except UnicodeDecodeError:
+                if not self.close_sent:
+                    self._refuse_text()
+                return
+        elif is_whole and kind is _BINARY:
+            message = frame.get_payload_as_bytes()
+        else:
+            self._hand_over(frame)
+            return
+        if not self.close_sent:
+            if len(message) > _LONG:
+                self._is_grown, self._is_at_rest = True, not frame.tail_size
+            self._deliver(message)
+
+    def _hand_over(self, frame: WSFrame) -> None:
+        """Have uvicorn's protocol handle *frame*, after what was handed over before."""
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._have_handled()
+            if self.close_sent:
+                return
+            self.conn.fail(CloseCode.PROTOCOL_ERROR, "reserved bits must be 0")
+            self.handle_parser_exception()
+            return
+        opcode = frame.msg_type.value
+        if opcode < 0x8:  # no control frame
+            self._is_in_pieces = not frame.fin
+        self._handed += _written(opcode, bool(frame.fin), frame.get_payload_as_bytes())
+
+    def _have_handled(self) -> None:
+        handed, self._handed = bytes(self._handed), bytearray()
+        super().parse(handed)
+
+    def _fail(self) -> None:
+        """picows has found an error, and said so in a close frame."""
+        handshake = self._frames.close_handshake if self._frames is not None else None
+        if self.close_sent or handshake is None or handshake.sent is None:
+            return
+        self.conn.fail(handshake.sent.code.value, handshake.sent.reason)
+        self.conn.data_to_send()  # what picows has written already
+        self.handle_parser_exception()
+
+    # -- what is sent
+
+    def push(self, data: str | bytes) -> bool:
+        frames = self._frames
+        if frames is None or self.conn.state is not State.OPEN or not self.writable.is_set():
+            return False
+        frames.send(_TEXT if isinstance(data, str) else _BINARY, data)
+        return True
