@@ -20,8 +20,9 @@ import uvicorn
 
 from nbws.door import http_door
 from nbws.errors import PortTakenError, ServerStartError, described
+from nbws.haste import Haste
 from nbws.limits import Limits
-from nbws.sockets import websocket_class
+from nbws.sockets import noting, websocket_class
 
 __all__ = ["Server", "bind"]
 
@@ -210,12 +211,15 @@ class Server:
     def _run(self) -> None:
         make_loop = self._uvicorn.config.get_loop_factory() or asyncio.new_event_loop
         loop = self.loop = make_loop()
+        haste = Haste(loop)  # the main thread may compute
+        self._uvicorn.config.ws_protocol_class = noting(websocket_class(), haste.note)
         try:
             # Not asyncio.run, which nest_asyncio replaces in many a notebook.
             loop.run_until_complete(self._uvicorn.serve(sockets=[self._sock]))
         except BaseException as exc:
             self._failure = exc
         finally:
+            haste.end()
             try:
                 _cancel_all(loop)
                 loop.run_until_complete(loop.shutdown_asyncgens())

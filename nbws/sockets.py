@@ -18,9 +18,10 @@ from nbws.connection import SOCKET, Sink
 from nbws.door import WebsocketDoor
 from nbws.latch import Latch
 
-__all__ = ["UvicornSocket", "websocket_class"]
+__all__ = ["UvicornSocket", "noting", "websocket_class"]
 
 _LINGER_SECONDS = 10.0  #: how long a peer has to take what was sent, when nobody talks with it any more
+_LAST_SECONDS = 0.3  #: how long a peer has to answer the close frame of a server that stops
 _ASKED = "NBWS_WEBSOCKET"
 """The environment variable that may hold "uvicorn", to find out whose a fault is."""
 
@@ -79,9 +80,25 @@ class UvicornSocket(WebsocketDoor):
 
     def shutdown(self) -> None:
         if self.on_shutdown is not None and not self.close_sent:
-            self.on_shutdown(super().shutdown)
+            self.on_shutdown(self._shut_down)
         else:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        """Close with 1012, and read on until the peer has said that it knows, for a moment.
+
+        What is closed while the peer sends is reset, and the close frame lost with it.
+        """
+        if self.close_sent or self.conn.state is not State.OPEN or self.transport.is_closing():
             super().shutdown()
+            return
+        self.stop_keepalive()
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1012})
+        self.conn.send_close(1012)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(_LAST_SECONDS, self.transport.close)
+        self.go_on()
 
     # -- as a Socket
 
@@ -182,6 +199,17 @@ class UvicornSocket(WebsocketDoor):
         super().on_task_complete(task)
         if self.unsent():
             self.loop.call_later(_LINGER_SECONDS, self.abort)
+
+
+def noting(kind: type[UvicornSocket], note: Callable[[], None]) -> type[UvicornSocket]:
+    """*kind*, which calls *note* whenever something comes."""
+
+    class Noting(kind):  # type: ignore[misc,valid-type]
+        def data_received(self, data: bytes) -> None:
+            note()
+            super().data_received(data)
+
+    return Noting
 
 
 def websocket_class() -> type[UvicornSocket]:
