@@ -1,8 +1,8 @@
 """An echo while a cell computes in pure Python, and what that costs the cell.
 
 A thread that computes stands for the cell: the main one of a process in which an app serves, on one core. A client on
-another core sends a message every 20 ms, or none. What the cell gets done with no client at all is compared with what it
-gets done with one that is silent, and with one that talks, by turns; in a second of the process's CPU time, as other
+another core sends a message every 20 ms, or none. What the cell gets done with no client at all is compared with what
+it gets done with one that is silent, and with one that talks, by turns; in a second of the process's CPU time, as other
 processes may want the core too.
 """
 

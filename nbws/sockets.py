@@ -171,7 +171,11 @@ class UvicornSocket(WebsocketDoor):
             goes_on = False
             event: Any = {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
             self.queue.put_nowait(event)
-        if not goes_on and not self.read_paused:
+        if not goes_on:
+            self._hold()
+
+    def _hold(self) -> None:
+        if not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
 
