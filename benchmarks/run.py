@@ -1,10 +1,11 @@
 """Measures nbws.
 
-    python benchmarks/run.py            all benchmarks, in less than three minutes
+    python benchmarks/run.py            all benchmarks, in a quarter of an hour
     python benchmarks/run.py swap-cost  one of them
     python benchmarks/run.py --quick    all in seconds, to see that they work; writes nothing
 
-What it finds is printed, and written into docs/performance.md.
+The peers of nbws are installed into an environment of their own, once. What it finds is printed, and written into
+docs/performance.md.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+import broadcast_cost
+import busy_cell
+import memory_cost
+import message_cost
 import swap_cost
 import swap_latency
 from report import Report, written_into
@@ -20,6 +25,10 @@ from report import Report, written_into
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
 BENCHMARKS: dict[str, Callable[[bool], Report]] = {
+    "message-cost": message_cost.measure,
+    "broadcast-cost": broadcast_cost.measure,
+    "memory-cost": memory_cost.measure,
+    "busy-cell": busy_cell.measure,
     "swap-cost": swap_cost.measure,
     "swap-latency": swap_latency.measure,
 }

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from nbws.errors import NbwsError
 from nbws.handlers import Key, Version
-from nbws.html import fragment
+from nbws.html import Tag, fragment
 from nbws.latch import Latch
 from nbws.loops import on, wait
 from nbws.outbox import FRAME_BYTES, Frame, Outbox
@@ -246,14 +246,14 @@ class Connection:
         self.send_now(content)
         return Sent(self)
 
-    def send_now(self, content: Any) -> None:
-        """`send`, which gives nothing to await."""
-        html, problems = fragment(content)
-        if problems:
+    def send_now(self, content: Any) -> bool:
+        """`send`, which gives nothing to await. Whether something was queued, and nothing is known of it yet."""
+        html = content.swapped() if type(content) is Tag else None
+        if html is None:
+            html, problems = fragment(content)
             for problem in problems:
                 self._on_problem(self, problem)
-        if html:
-            self.offer(html)
+        return bool(html) and not self._offer(html)
 
     def send_text(self, text: str) -> Sent:
         """Queue *text* as it is, unescaped, as one text frame."""
@@ -357,12 +357,22 @@ class Connection:
 
     def offer(self, data: str | bytes) -> None:
         """Queue one frame. Callable from any thread. Never waits, never raises: an overflow closes the connection."""
+        self._offer(data)
+
+    def _offer(self, data: str | bytes) -> bool:
+        """The same. Whether nothing is left to be done with it."""
         watch = watching.get()
         if watch is not None and watch.takes(self.id, data):
-            return
-        data, size = _prepared(data)
-        if not self._push(data, size) and self._queue(data, size):
+            return True
+        if type(data) is str and data.isascii():
+            size = len(data)
+        else:
+            data, size = _prepared(data)
+        if self._push(data, size):
+            return True
+        if self._queue(data, size):
             self._flush_soon()
+        return False
 
     def _queue(self, data: str | bytes, size: int) -> bool:
         """Put one frame into the outbox. Whether somebody is to look for it there. From any thread."""
@@ -393,7 +403,9 @@ class Connection:
             if not self._pushes(data):
                 self._held = waiting
                 break
-            self._sent(data, size)
+            if self.sent is not None:
+                self.sent.append(data, size, self._loop.time())
+            self._written += size if size > FRAME_BYTES else len(data)
             self._done(size)
         self._filled.set()
 
@@ -414,15 +426,12 @@ class Connection:
             return False
         if not self._pushes(data):
             return False
-        self._sent(data, size)
-        self._note(data)
-        return True
-
-    def _sent(self, data: str | bytes, size: int) -> None:
-        """Note that the socket has taken *data*."""
         if self.sent is not None:
             self.sent.append(data, size, self._loop.time())
-        self._written += size if size > FRAME_BYTES else len(data)
+        self._written += size
+        if self.log is not None:
+            self._note(data)
+        return True
 
     def _give_up(self, reason: str) -> None:
         """Send nothing more of what waits, close with 1013, and do not wait for the peer to take that."""

@@ -237,7 +237,7 @@ class Worker:
         version.running += 1
         token = watching.set(recorded.watch) if recorded is not None else None
         try:
-            bound, args = handler.message, None
+            connection, bound, args = self._connection, handler.message, None
             if self._is_quick and type(frame) is str:
                 assert bound.quick is not None
                 args = bound.quick(frame, self._call_of_none, self._max_depth)
@@ -247,10 +247,8 @@ class Worker:
                 result = await bound.fn(*args)
                 if type(result) not in _CONTENT:
                     await self._deliver(await _awaited(result), self._desk.in_thread)
-                elif result is not None:
-                    self._connection.send_now(result)
-                    if self._connection.is_above_high_water:
-                        await self._connection.drained()
+                elif result is not None and connection.send_now(result) and connection.is_above_high_water:
+                    await connection.drained()
             version.worked += 1
             if version.worked == 1:
                 self._desk.works(version)

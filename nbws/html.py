@@ -87,9 +87,15 @@ class Tag(msgspec.Struct, eq=False, gc=False):  # a Struct is made in a third of
 
     def out_of_band(self) -> str:
         """The HTML as htmx 2 and htmx 4 both swap it out of band: by its id, unless it says otherwise itself."""
+        return self.swapped() or self.__html__()
+
+    def swapped(self) -> str | None:
+        """The same; None where htmx would show it nowhere, as it has no id and does not say where it goes."""
         attrs = self.attrs
-        if "hx-swap-oob" in attrs or attrs.get("id") in (None, True, ""):
+        if "hx-swap-oob" in attrs:
             return self.__html__()
+        if attrs.get("id") in (None, True, ""):
+            return None
         oob = f'{self._start} hx-swap-oob="true">'
         return oob if self.tag in _VOID else f"{oob}{self._inner}</{self.tag}>"
 

@@ -118,10 +118,14 @@ class PicowsSocket(UvicornSocket, WSListener):
 
     def parse(self, data: bytes) -> None:
         at, end = 0, len(data)
-        while at < end and self._frames is not None and not self._frames.is_close_frame_sent:
+        while at < end and self._frames is not None:
             buffer = self._picows.get_buffer(-1)
-            size = min(len(buffer), end - at)
-            buffer[:size] = data[at : at + size] if size < end else data
+            size = len(buffer)
+            if at == 0 and end <= size:
+                buffer[:end], size = data, end
+            else:
+                size = min(size, end - at)
+                buffer[:size] = data[at : at + size]
             self._picows.buffer_updated(size)
             at += size
             if self._handed:
@@ -130,6 +134,7 @@ class PicowsSocket(UvicornSocket, WSListener):
                 self._begin()
             if self._frames is not None and self._frames.is_close_frame_sent:
                 self._fail()
+                return
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._is_grown:
@@ -153,7 +158,10 @@ class PicowsSocket(UvicornSocket, WSListener):
         if not self.close_sent:
             if len(message) > _LONG:
                 self._is_grown, self._is_at_rest = True, not frame.tail_size
-            self._deliver(message)
+            if self._sink is None:
+                self._deliver(message)
+            elif not self._sink(message):
+                self._hold()
 
     def _hand_over(self, frame: WSFrame) -> None:
         """Have uvicorn's protocol handle *frame*, after what was handed over before."""

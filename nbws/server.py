@@ -21,9 +21,10 @@ import uvicorn
 
 from nbws.door import http_door
 from nbws.errors import PortTakenError, ServerStartError, described
+from nbws.haste import Haste
 from nbws.limits import Limits
 from nbws.loops import wait_for_thread
-from nbws.sockets import websocket_class
+from nbws.sockets import noting, websocket_class
 
 __all__ = ["Server", "bind"]
 
@@ -132,11 +133,12 @@ class Server:
         self._startup_error = startup_error
         self._failure: BaseException | None = None
         compresses = not _is_loopback(sock) if compression is None else compression
+        self._ws = websocket_class(compresses=compresses)
         config = uvicorn.Config(
             app,
             http=http_door(limits),
             h11_max_incomplete_event_size=limits.header_bytes,
-            ws=websocket_class(compresses=compresses),
+            ws=self._ws,
             ws_max_size=limits.message_bytes,
             ws_ping_interval=limits.ping_seconds,
             ws_ping_timeout=limits.ping_seconds,
@@ -219,12 +221,15 @@ class Server:
     def _run(self) -> None:
         make_loop = self._uvicorn.config.get_loop_factory() or asyncio.new_event_loop
         loop = self.loop = make_loop()
+        haste = Haste(loop)  # the main thread may compute
+        self._uvicorn.config.ws_protocol_class = noting(self._ws, haste.note)
         try:
             # Not asyncio.run, which nest_asyncio replaces in many a notebook.
             loop.run_until_complete(self._uvicorn.serve(sockets=[self._sock]))
         except BaseException as exc:
             self._failure = exc
         finally:
+            haste.end()
             try:
                 _cancel_all(loop)
                 loop.run_until_complete(loop.shutdown_asyncgens())

@@ -18,7 +18,7 @@ from nbws.connection import SOCKET, CloseCode, Sink
 from nbws.door import WebsocketDoor
 from nbws.latch import Latch
 
-__all__ = ["UvicornSocket", "websocket_class"]
+__all__ = ["UvicornSocket", "noting", "websocket_class"]
 
 _LINGER_SECONDS = 10.0  #: how long a peer has to take what was sent, when nobody talks with it any more
 _GOODBYE_SECONDS = 1.0  #: how long a peer has to answer that the server stops
@@ -90,7 +90,7 @@ class UvicornSocket(WebsocketDoor):
         uvicorn would end the socket at once. Where the peer is still sending that resets it, and what is on its way to
         the peer is lost: the close frame, and replies before it.
         """
-        if self.close_sent or self.conn.state is not State.OPEN:
+        if self.close_sent or self.conn.state is not State.OPEN or self.transport.is_closing():
             super().shutdown()
             return
         self.stop_keepalive()
@@ -98,10 +98,8 @@ class UvicornSocket(WebsocketDoor):
         self.conn.send_close(CloseCode.RESTART)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True  # what comes now is thrown away
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
         self.close_timer = self.loop.call_later(_GOODBYE_SECONDS, self.transport.close)
+        self.go_on()
 
     # -- as a Socket
 
@@ -174,7 +172,11 @@ class UvicornSocket(WebsocketDoor):
             goes_on = False
             event: Any = {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
             self.queue.put_nowait(event)
-        if not goes_on and not self.read_paused:
+        if not goes_on:
+            self._hold()
+
+    def _hold(self) -> None:
+        if not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
 
@@ -202,6 +204,17 @@ class UvicornSocket(WebsocketDoor):
         super().on_task_complete(task)
         if self.unsent():
             self.loop.call_later(_LINGER_SECONDS, self.abort)
+
+
+def noting(kind: type[UvicornSocket], note: Callable[[], None]) -> type[UvicornSocket]:
+    """*kind*, which calls *note* whenever something comes."""
+
+    class Noting(kind):  # type: ignore[misc,valid-type]
+        def data_received(self, data: bytes) -> None:
+            note()
+            super().data_received(data)
+
+    return Noting
 
 
 def websocket_class(*, compresses: bool = False) -> type[UvicornSocket]:
