@@ -141,7 +141,9 @@ class AsgiApp:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] in ("http", "websocket"):
-            await self._gate({**scope, STRAIGHT: _is_straight(scope, receive, send)}, receive, send)
+            # In the server's own scope, of which the gate cleans what is logged.
+            scope[STRAIGHT] = _is_straight(scope, receive, send)
+            await self._gate(scope, receive, send)
 
     # -- routing
 

@@ -33,6 +33,7 @@ __all__ = [
     "CLEAN",
     "SOCKET",
     "STRAIGHT",
+    "USE",
     "CloseCode",
     "Connection",
     "Membership",
@@ -49,6 +50,9 @@ SOCKET = "nbws.socket"
 
 STRAIGHT = "nbws.straight"
 """In a scope: whether messages may go past `receive` and `send`, by the `Socket` itself."""
+
+USE = "nbws.use"
+"""In a scope: what to call for each message that comes past ASGI, so that its session counts as used."""
 
 CLEAN = "nbws.clean"
 """In a scope, maybe: what takes credentials out of each text that comes, where `receive` does not see it."""

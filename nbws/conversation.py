@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from nbws.connection import CLEAN, SOCKET, STRAIGHT, Connection, Sink, Socket
+from nbws.connection import CLEAN, SOCKET, STRAIGHT, USE, Connection, Sink, Socket
 from nbws.dispatch import Desk, Worker
 from nbws.latch import Latch
 from nbws.resume import Report, SentLog, answer, greeting, new_key
@@ -210,7 +210,7 @@ class Conversation:
         read = self._reading = asyncio.create_task(self._read(receive, socket), name=f"nbws {connection.id} socket")
         if is_straight and socket is not None and self._desk.limits.messages_per_second is None:
             self._worker.inbox.on_room = socket.go_on
-            socket.deliver_to(self._sink(scope.get(CLEAN)))
+            socket.deliver_to(self._sink(scope.get(CLEAN), scope.get(USE)))
         try:
             await asyncio.wait({read, write}, return_when=asyncio.FIRST_COMPLETED)
             if not read.done():  # closed here, or the peer is gone: the server says so to who reads
@@ -302,7 +302,7 @@ class Conversation:
                 self._worker.inbox.put(frame)
         return was_cut
 
-    def _sink(self, clean: Callable[[str], str] | None) -> Sink:
+    def _sink(self, clean: Callable[[str], str] | None, use: Callable[[], None] | None) -> Sink:
         """The same for what comes straight from the socket, one frame at a time."""
         connection, log, inbox = self.connection, self.connection.sent, self._worker.inbox
 
@@ -314,6 +314,8 @@ class Conversation:
                 return True
             if connection.is_ending:
                 return True
+            if use is not None:
+                use()
             inbox.put(clean(frame) if clean is not None and isinstance(frame, str) else frame)
             self._received += 1
             return not inbox.is_full

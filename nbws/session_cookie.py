@@ -17,6 +17,7 @@ from itsdangerous import BadSignature, TimestampSigner
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nbws.connection import USE
 from nbws.options import Options
 from nbws.security import read_cookies
 from nbws.session_store import Shared
@@ -218,6 +219,7 @@ class SessionMiddleware:
             return message
 
         scope["session"], scope[_VISIT] = session, visit
+        scope[USE] = lambda: cookies.use(visit.session)
         told = reading.set(visit.read)
         try:
             await self._app(scope, receive_and_use, send_with_cookie)
