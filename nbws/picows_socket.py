@@ -79,8 +79,13 @@ class _Transport:
 class PicowsSocket(UvicornSocket, WSListener):
     """See the module."""
 
+    __slots__ = ("_frames", "_may_push")
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._may_push = (
+            False  # whether a message can be written at once; kept, as each look at all that it hangs on is far
+        )
         self._picows: Any = None  # the parser, from the accept on
         self._frames: WSTransport | None = None  # what writes frames
         self._handed = bytearray()  # frames for uvicorn's protocol, which takes many in less time than each by itself
@@ -92,6 +97,8 @@ class PicowsSocket(UvicornSocket, WSListener):
         await super().send(message)
         if self._picows is None and self.handshake_complete and message["type"] == "websocket.accept":
             self._begin()
+        if message["type"] != "websocket.send":
+            self._look()
 
     def _begin(self) -> None:
         """Have picows expect the beginning of a frame."""
@@ -112,6 +119,7 @@ class PicowsSocket(UvicornSocket, WSListener):
         if self._picows is not None:
             self._picows.connection_lost(exc)  # it writes past the transport, and the number of its socket goes
             self._picows = self._frames = None
+        self._look()
         super().connection_lost(exc)
 
     # -- what comes
@@ -193,8 +201,37 @@ class PicowsSocket(UvicornSocket, WSListener):
     # -- what is sent
 
     def push(self, data: str | bytes) -> bool:
-        frames = self._frames
-        if frames is None or self.conn.state is not State.OPEN or not self.writable.is_set():
+        if not self._may_push:
             return False
-        frames.send(_TEXT if isinstance(data, str) else _BINARY, data)
+        self._frames.send(_TEXT if isinstance(data, str) else _BINARY, data)  # type: ignore[union-attr]
         return True
+
+    def _look(self) -> None:
+        is_open = self._frames is not None and self.conn.state is State.OPEN
+        self._may_push = is_open and self.writable.is_set()
+
+    # After each of these it may be another.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._look()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._look()
+
+    def handle_close(self, event: Any) -> None:
+        super().handle_close(event)
+        self._look()
+
+    def handle_parser_exception(self) -> None:
+        super().handle_parser_exception()
+        self._look()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self._look()
+
+    def _shut_down(self) -> None:
+        super()._shut_down()
+        self._look()
