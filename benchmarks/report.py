@@ -78,9 +78,9 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
-def written_into(page: str, name: str, text: str) -> str:
+def written_into(page: str, name: str, text: str, by: str = "benchmarks/run.py") -> str:
     """*page* with *text* between the marks of the benchmark *name*. Raises LookupError where it has no such marks."""
-    begin, end = f"<!-- {name}: written by benchmarks/run.py -->", f"<!-- end of {name} -->"
+    begin, end = f"<!-- {name}: written by {by} -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"(?<={re.escape(begin)}\n).*?(?={re.escape(end)})", re.DOTALL)
     if not pattern.search(page):
         raise LookupError(f"the page has no place for {name}; put these two lines where that is:\n{begin}\n{end}")

@@ -97,6 +97,12 @@ class QuietDesk:
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None:
         raise error.exception
 
+    def works(self, version: Version) -> None:
+        pass
+
+    def loop_for(self, key: Key) -> None:
+        return None
+
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         raise NotImplementedError("the handler that is measured is an async def")
 

@@ -32,3 +32,10 @@ __all__ = [
     "ServerStartError",
     "__version__",
 ]
+
+
+def load_ipython_extension(shell: object) -> None:
+    """`%load_ext nbws`: the magics `%%ws` and `%nbws`, which the first `App` of a notebook brings as well."""
+    from nbws.notebook.magics import register_magics
+
+    register_magics(shell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import inspect
 import itertools
 import logging
 import os
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
@@ -33,12 +35,14 @@ from nbws.handlers import (
     Version,
     WsHandler,
     changes,
+    functions_of,
 )
 from nbws.html import fragment
 from nbws.identity import identity_of_new_app, is_importing, known_app, remember, runs_here, this_notebook
 from nbws.interrupts import held_back
 from nbws.limits import Limits
-from nbws.options import Options
+from nbws.loops import Loop, share
+from nbws.options import Options, check_loop
 from nbws.reading import reads_of
 from nbws.recording import Replay
 from nbws.reporting import Reporter
@@ -56,9 +60,10 @@ if TYPE_CHECKING:
     import asyncio
 
     from nbws.notebook.inspector import Inspector
-    from nbws.notebook.preview import Preview
+    from nbws.notebook.preview import Preview, Previews
     from nbws.server import Server
     from nbws.testing import BlockingClient, Client, Visits
+    from nbws.watchdog import Blocked
 
 __all__ = ["App"]
 
@@ -92,11 +97,14 @@ class App:
     *host*, *port*: where it listens; a *port* of None is derived from the kernel (5001 in a script), and the next
     one is taken where that is taken. *token*: the credential that clients need; None asks for one in a notebook
     alone, True makes one. *allowed_hosts*, *allowed_origins*: who may ask beside loopback. *limits*: see `Limits`.
+    *compression* of websocket messages; None is on where the server listens beyond loopback, and off on it.
     *auto_rollback*: a new version that fails so many times in a row gives way to the last one that worked; None leaves
     it. *record*: how many messages each connection keeps for `replay`; None keeps 20 in development and none
     otherwise, False none. *redact*: names of fields whose values are kept and shown nowhere.
     *prints*: where in a notebook the output of handlers goes: "panel" shows it under the previews, and under the cell
     that defined the handler where none is open; "cell" under that cell always.
+    *loop*: "kernel" runs handlers on the loop that cells run on, in the notebook's main thread, so that they may touch
+    its widgets, figures and tasks; they then wait while a cell runs. Outside of a notebook it is the server's loop.
     *before* holds functions, or `Beforeware`s, that run before HTTP handlers; *middleware* Starlette's; *debug*
     shows tracebacks of HTTP handlers to clients.
     """
@@ -139,6 +147,7 @@ class App:
         self._number = next(_numbers)
         self._notebook = this_notebook()
         self._runs = runs_here()
+        self._runs_on_kernel = self._needs_kernel_loop(self.table)
         self._asgi = AsgiApp(self)
         self._threads = Threads(lambda: self.limits.threads)
         self._server: Server | None = None
@@ -168,26 +177,30 @@ class App:
         disconn: Callable[..., Any] | None = None,
         swap: Callable[..., Any] | None = None,
         name: str | None = None,
+        loop: Literal["server", "kernel"] | None = None,
     ) -> Callable[[F], F]:
         """A websocket endpoint: the decorated function handles each message that comes to *path*.
 
         *conn* and *disconn* run when a client has connected and when it has gone. Run again, the definition is
         swapped under the connections that are open. `swap(ws, state, old, new)` then runs once for each of these,
         with a copy of `ws.state` and the two version numbers: what it makes of the copy is the new state, and what
-        it returns is sent; if it raises, the connection keeps its state.
+        it returns is sent; if it raises, the connection keeps its state. *loop* says where its functions run, as in
+        `App(loop=)`; None is as the app says.
 
         Raises DefinitionError for what cannot work, and then leaves the working one alone.
         """
         path_parameters(path)
         if swap is not None:
             check_swap_hook(swap)
+        if loop is not None:
+            check_loop(loop)
         given_hooks = {kind: hook for kind, hook in (("conn", conn), ("disconn", disconn)) if hook is not None}
 
         def define(fn: F) -> F:
             key = Key(WEBSOCKET, path)
             names = self._notebook.cell_names() if self._notebook is not None else None
             hooks = {kind: hook_of(self._compile(key, hook), names) for kind, hook in given_hooks.items()}
-            self._define(ws_definition(key, WsHandler(self._compile(key, fn), hooks, swap)))
+            self._define(ws_definition(key, WsHandler(self._compile(key, fn), hooks, swap, loop)))
             _mark_routed(fn, path)
             return fn
 
@@ -378,19 +391,25 @@ class App:
             return None
         return derive_token(key or self._random_key.encode())
 
-    def preview(self, path: str = "/", height: int | None = None, transport: str = "auto") -> Preview:
+    def preview(
+        self, path: str = "/", height: int | None = None, transport: str = "auto", clients: int = 1
+    ) -> Preview | Previews:
         """The page at *path* in an IFrame, as high as its content or *height* pixels. Starts the app and publishes.
 
+        *clients* shows it so many times, up to nine, beside each other: each is a user with a session of its own.
         *transport* says how the frame reaches the app: "auto" and "direct" go to its port.
         """
         if transport not in ("auto", "direct"):
             raise ValueError(f"transport={transport!r} is not there; 'auto' and 'direct' go to the app's port")
         if not path.startswith("/"):
             raise ValueError(f"{path!r} is no path; it starts with '/'")
-        from nbws.notebook.preview import Preview
+        if not isinstance(clients, int) or not 1 <= clients <= 9:
+            raise ValueError(f"clients={clients!r} is no number of clients; give one from 1 to 9")
+        from nbws.notebook.preview import Preview, Previews
 
         self._start()
-        return Preview(self.url, path, _ticket, height, panel_key=_panel_key)
+        preview = Preview(self.url, path, _ticket, height, panel_key=_panel_key)
+        return preview if clients == 1 else Previews(preview, clients)
 
     def inspector(self) -> Inspector:
         """The panel, as a widget: connections, versions, messages, errors and output, and buttons to act on them.
@@ -641,6 +660,14 @@ class App:
     async def in_thread(self, function: Callable[[], Any]) -> Any:
         return await self._threads.run(function)
 
+    def loop_for(self, key: Key) -> Loop | None:
+        """The loop that the functions of *key* run on; None is the server's own."""
+        if not self._runs_on_kernel or self._notebook is None:
+            return None
+        entry = self.table.get(key)
+        own = getattr(entry.definition.target, "loop", None) if entry is not None else None
+        return self._notebook.loop if (own or self.options.loop) == "kernel" else None
+
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None:
         """Show *error* where the author looks. *retry* runs its message again. From any thread; never raises."""
         try:
@@ -659,6 +686,43 @@ class App:
         cell = self._parents.get(whose.key)  # None for a handler of a module, which has none
         if self._notebook is not None and cell and (self.options.prints == "cell" or not self.feed.is_heard):
             self._notebook.write_under(cell, text, "stderr" if stream == "stderr" else "stdout")
+
+    def works(self, version: Version) -> None:
+        """A call of *version* has ended without an error for the first time: what failed before it is of the past."""
+        if self._reporter.listed:
+            self.feed.changed()
+
+    def is_authors(self, code: CodeType) -> bool:
+        """Whether *code* is that of a handler, hook or task that is live."""
+        return code in self._functions()
+
+    def tell_of_blocked(self, blocked: Blocked) -> None:
+        """Say which handler has kept the loop to itself. Callable from any thread."""
+        key, name, remedy = self._functions().get(blocked.code, (None, "", ""))
+        if key is None:
+            return
+        entry = self.table.get(key)
+        version = f" v{entry.version}" if entry is not None else ""
+        seconds = f"{blocked.seconds:.1f} s" if blocked.has_ended else f"more than {blocked.seconds:.0f} s"
+        at = f", at line {blocked.line} `{blocked.source}`" if blocked.source else ""
+        text = f"{name}{version} on {key} kept the server for {seconds}{at}: nobody else was served; {remedy}"
+        self._reporter.notify_once(key, (version, blocked.line), text)
+        self.feed.changed()
+
+    def _functions(self) -> dict[CodeType, tuple[Key, str, str]]:
+        """What runs on the server's loop -> (its key, its name, what to do where it blocks)."""
+        found: dict[CodeType, tuple[Key, str, str]] = {}
+        for key, entry in self.table.live():
+            target = entry.definition.target
+            functions = (target.bound.fn,) if isinstance(target, TaskHandler) else functions_of(target)
+            for fn in functions:
+                if not hasattr(fn, "__code__"):
+                    continue
+                remedy = "await what takes long, or make it a plain `def`, which runs in a worker thread"
+                if not inspect.iscoroutinefunction(fn) and not inspect.isasyncgenfunction(fn):
+                    remedy = "a `def` hook or task runs on the loop: make it `async def`, and await what takes long"
+                found[fn.__code__] = (key, fn.__name__, remedy)
+        return found
 
     def on_problem(self, connection: Connection, problem: str) -> None:
         """Warn the author, once, of something that the browser will not show."""
@@ -851,7 +915,8 @@ class App:
             new = next_table(old)
             if options is not None:
                 self.options = options
-            self.table = new  # last: who sees another table looks at the options again
+            self._runs_on_kernel = self._needs_kernel_loop(new)
+            self.table = new  # last: who sees another table looks at all the rest again
             changed = changes(old, new)
             for change in changed:
                 if change.after is not None:  # going back to a version takes its function that was taken last
@@ -866,6 +931,16 @@ class App:
             self.tasks.look_again()
             self.feed.changed()
         return changed
+
+    def _needs_kernel_loop(self, table: HandlerTable) -> bool:
+        """Whether anything in *table* runs on the kernel's loop."""
+        if self._notebook is None or self._notebook.loop is None:
+            return False
+        handlers = (entry.definition.target for _, entry in table.live(WEBSOCKET))
+        found = self.options.loop == "kernel" or any(handler.loop == "kernel" for handler in handlers)
+        if found:
+            share(self._notebook.loop)
+        return found
 
     def _tell_of(self, change: Change, connections: list[Connection]) -> None:
         if change.after is None:
@@ -920,6 +995,7 @@ class App:
             bind(options.host, port, exact=exact),
             host=options.host,
             limits=options.limits,
+            compression=options.compression,
             startup_error=lambda: self._asgi.startup_error,
             on_stop=self._begin_to_stop,
         )
@@ -966,21 +1042,28 @@ class App:
             for key, entry in self.table.live()
             if isinstance(entry.definition.target, WsHandler | HttpHandler)
         ]
+        listed = [each for each in self._reporter.listed if not self._is_mended(each.error)]
         errors = [
-            {"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback, "times": listed.times}
-            for listed in self._reporter.listed
-            for e in [listed.error]
+            {"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback, "times": each.times}
+            for each in listed
+            for e in [each.error]
         ]
+        all_stand = len(listed) == len(self._reporter.listed)
         return {
             "endpoints": versions,
             "errors": errors,
-            "error_count": self._reporter.count,
+            "error_count": self._reporter.count if all_stand else len(listed),
             "said": [
                 {"id": each.number, "who": str(each.speaker), "path": each.speaker.key.path, "text": each.text}
                 for each in list(self._reporter.said)[-_SAID_SHOWN:]
             ],
             "notices": [{"id": notice.id, "text": notice.text} for notice in self._reporter.notices],
         }
+
+    def _is_mended(self, error: HandlerError) -> bool:
+        """Whether a later version of what failed has worked."""
+        entry = self.table.get_live(error.key)
+        return entry is not None and entry.version > (error.version or 0) and entry.current.worked > 0
 
     def _tell(self, key: Key, text: str, level: int) -> None:
         if self._notebook is None:

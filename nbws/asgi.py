@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
+from types import CodeType
 from typing import Any, Protocol
 
 import anyio
@@ -35,6 +36,7 @@ from nbws.feed import Event, Feed
 from nbws.gate import Gate, refuse_websocket
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
 from nbws.html import ft
+from nbws.loops import on
 from nbws.messages import NOTHING
 from nbws.messages import Message as Fields
 from nbws.options import Options
@@ -43,12 +45,13 @@ from nbws.page import STATIC, document, notice, panel_page
 from nbws.pages import OpenPage, Pages, Served
 from nbws.reading import reach
 from nbws.responses import PageResponse, respond
-from nbws.resume import PARAMETER, Asked
+from nbws.resume import ASKS_SENT, PARAMETER, SAYS_SENT, Asked
 from nbws.security import Policy, is_same
 from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websocket, resume_session
 from nbws.speaking import Speaker, speaker
 from nbws.tasks import Tasks
 from nbws.urls import query_of, without
+from nbws.watchdog import Blocked, Watchdog
 
 __all__ = ["INJECTED", "AsgiApp", "Beforeware", "Threads"]
 
@@ -116,6 +119,8 @@ class AppDesk(Desk, Protocol):
     def admit(self, connection: Connection) -> bool: ...
     def forget(self, connection: Connection) -> None: ...
     def on_problem(self, connection: Connection, problem: str) -> None: ...
+    def is_authors(self, code: CodeType) -> bool: ...
+    def tell_of_blocked(self, blocked: Blocked) -> None: ...
 
 
 class AsgiApp:
@@ -136,15 +141,16 @@ class AsgiApp:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] in ("http", "websocket"):
-            await self._gate({**scope, "app": self._desk, STRAIGHT: _is_straight(scope, receive, send)}, receive, send)
+            if scope["type"] == "websocket":
+                scope[STRAIGHT] = _is_straight(scope, receive, send)
+            await self._gate(scope, receive, send)
 
     # -- routing
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         stack = self._stack()
-        if self._has_middleware:
-            scope[STRAIGHT] = False
-        await stack(scope, receive, send)
+        is_straight = scope.get(STRAIGHT, False) and not self._has_middleware
+        await stack({**scope, "app": self._desk, STRAIGHT: is_straight}, receive, send)
 
     def _stack(self) -> ASGIApp:
         """Session, the author's middleware and error pages around the routes; made anew where they changed."""
@@ -174,7 +180,25 @@ class AsgiApp:
         return ServerErrorMiddleware(stack, handler=handler, debug=options.debug)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            send = self._says_sent(scope, send)
         await self.router(scope, receive, send)
+
+    def _says_sent(self, scope: Scope, send: Send) -> Send:
+        """*send*, and where the page is fetched because websockets missed something, what they were sent until now."""
+        keys = next((value for name, value in scope["headers"] if name == ASKS_SENT), None)
+        if keys is None:
+            return send
+        known = map(self.conversations.get, keys.decode("latin-1").split(","))
+        counts = [str(each.connection.sent_so_far) if each is not None else "0" for each in known]
+        header = (SAYS_SENT, ",".join(counts).encode())
+
+        async def say(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), header]}
+            await send(message)
+
+        return say
 
     @property
     def router(self) -> Router:
@@ -349,6 +373,8 @@ class AsgiApp:
         self._desk.tasks.start()
         watch = asyncio.create_task(self._look_at_connections(), name="nbws stalled clients")
         stack.callback(watch.cancel)
+        if self._desk.in_development:
+            stack.callback(Watchdog(self._desk.is_authors, self._desk.tell_of_blocked).stop)
         self.conversations.begin()
         stack.push_async_callback(lambda: self.conversations.stop(self._desk.limits.finish_seconds))
 
@@ -476,7 +502,10 @@ class _HttpEndpoint:
         try:
             await response(scope, receive, send)
             if not failed:
-                self._entry.current.worked += 1
+                version = self._entry.current
+                version.worked += 1
+                if version.worked == 1:
+                    self._desk.works(version)
         except ClientDisconnect:
             raise
         except Exception as exc:  # a stream or a background task; what was sent cannot be taken back
@@ -511,7 +540,9 @@ class _HttpEndpoint:
             result = await run_handler(bound, call, self._desk.in_thread)
             if result:
                 return respond(result, request)
-        return respond(await run_handler(self._bound, call, self._desk.in_thread), request)
+        loop = self._desk.loop_for(self._key)
+        work = run_handler(self._bound, call, self._desk.in_thread if loop is None else None)
+        return respond(await on(loop, work), request)
 
     def _error_page(self, exc: BaseException, incident: str, request: Request) -> Response:
         if isinstance(exc, MessageError):

@@ -21,6 +21,7 @@ from nbws.errors import NbwsError
 from nbws.handlers import Key, Version
 from nbws.html import Tag, fragment
 from nbws.latch import Latch
+from nbws.loops import on, wait
 from nbws.outbox import FRAME_BYTES, Frame, Outbox
 from nbws.recording import Recorded, watching
 from nbws.resume import SentLog
@@ -161,7 +162,7 @@ class Sent(Coroutine[Any, Any, None]):
     def __await__(self) -> Generator[Any, None, None]:
         connection = self._connection
         if connection is not None and connection.is_above_high_water and connection is current_connection.get():
-            yield from connection.drained().__await__()
+            yield from on(connection._loop, connection.drained()).__await__()
 
     # A coroutine, as a send of FastHTML's is, so that `asyncio.create_task(send(...))` takes it.
 
@@ -198,6 +199,7 @@ class Connection:
         "_gone",
         "_handshake",
         "_held",
+        "_is_left",
         "_is_shadow",
         "_is_writing",
         "_lock",
@@ -266,6 +268,7 @@ class Connection:
         self.pinned: Version | None = None  #: the version that serves it; None is the live one
         self._close: tuple[int, str] | None = None
         self._gone = False
+        self._is_left = False
         self._is_shadow = False
         self._filled = Latch()
         self._drained = Latch()
@@ -521,10 +524,19 @@ class Connection:
             return False
         return self.sent.is_filling_up(self._away_since - len(self._outbox))
 
+    @property
+    def sent_so_far(self) -> int:
+        """Of the frames that were sent until now so many are sure to be counted, where the client is able to resume."""
+        if self.sent is None:
+            return 0
+        return self.sent.count + (len(self._outbox) if self._outbox.overflow == "close" else 0)
+
     async def drained(self, seconds: float = 5.0) -> None:
         """Wait until the outbox is below its high-water mark, *seconds* at the most. On the connection's loop only."""
         end = self._loop.time() + seconds
-        while self.is_above_high_water and self.is_open and self._loop.time() < end:
+        if self._is_left:  # a stream that never waits would keep the loop from who ends it
+            await asyncio.sleep(0)
+        while self.is_above_high_water and self.is_open and not self._is_left and self._loop.time() < end:
             self._drained.clear()
             try:
                 await asyncio.wait_for(self._drained.wait(), end - self._loop.time())
@@ -665,7 +677,7 @@ class Connection:
             work.close()
             where = "on the server's own thread" if not self._loop.is_closed() else "after the server has stopped"
             raise NbwsError(f"this waits for the server, so it cannot be done {where}; call it from a cell or a thread")
-        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, seconds), self._loop).result()
+        return wait(self._loop, asyncio.wait_for(work, seconds))
 
     # -- its life
 
@@ -709,13 +721,18 @@ class Connection:
         await self._poked.wait()
         self._poked.clear()
 
+    def leave_off(self) -> None:
+        """The peer is gone for good: no handler waits for it any more. What it has said is handled all the same."""
+        self._is_left = True
+        self._drained.set()
+
     def end(self) -> None:
-        """The peer is gone: nothing can be sent any more, and no room holds the connection."""
+        """Nothing can be sent any more, and no room holds the connection."""
         self._gone = True
-        if self._park_timer is not None:
-            self._park_timer.cancel()
         self._poked.set()
         self._drained.set()
+        if self._park_timer is not None:
+            self._park_timer.cancel()
         self._membership.change(lambda rooms: rooms.leave_all(self))
 
     def release(self) -> None:

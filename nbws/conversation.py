@@ -20,7 +20,7 @@ __all__ = ["OVER_SECONDS", "Conversation", "Conversations", "socket_of"]
 _CLOSE_SECONDS = 10.0  #: how long a server has to say that a socket, which was closed here, has ended
 OVER_SECONDS = 1.0  #: how long a new connection waits for the `disconn` of the one in whose place it comes
 _END_SECONDS = 0.5  #: how long a `disconn` has when the server does not wait any more
-_ANSWERS_SHARE = 0.9  #: of `finish_seconds`, for what has come before the server stops; the rest is for the closing
+_ANSWERS_SHARE = 0.8  #: of `finish_seconds`, for what has come before the server stops; the rest is for the closing
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -340,6 +340,7 @@ class Conversation:
 
     async def _finish(self) -> None:
         """Handle what has come, and `disconn`."""
+        self.connection.leave_off()  # else a stream would wait for the client, once for each of its messages
         try:
             await self._worker.finish(self._work)
         finally:

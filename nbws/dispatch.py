@@ -27,10 +27,12 @@ from nbws.binding import Bound, Call, Kind, binary_refused
 from nbws.connection import CloseCode, Connection, current_connection
 from nbws.errors import BindError, MessageError, NbwsError, described
 from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
+from nbws.hints import hint
 from nbws.html import Tag
 from nbws.inbox import Inbox
 from nbws.latch import Latch
 from nbws.limits import Limits, Pace
+from nbws.loops import Loop, on
 from nbws.messages import NOTHING, Message, parse, redact, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
 from nbws.speaking import Speaker, speaker
@@ -40,7 +42,7 @@ __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
 _IN_A_ROW = 8  # messages of one connection, before the others have their turn
 _CONTENT = frozenset((type(None), str, Tag, tuple, list))  # types of what a handler returns that can be sent as it is
-_LONG = 16 * 1024  # of a frame: what is longer is not shown, nor kept with its error; or of a traceback
+_LONG = 16 * 1024  # of a frame: longer ones are neither shown nor kept with an error; of a traceback the middle goes
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,10 @@ class HandlerError:
 
     @property
     def traceback(self) -> str:
-        """The traceback, from the author's own code on; empty for a message that was refused, which has none.
+        """The traceback, from the author's own code on, and what to do where that is known.
 
-        Where it is very long, because the exception's text is, its middle is left out.
+        Empty for a message that was refused, which has none. Where it is very long, because the exception's text is,
+        its middle is left out.
         """
         if isinstance(self.exception, MessageError):
             return ""
@@ -76,7 +79,8 @@ class HandlerError:
         if len(text) > _LONG:
             half = _LONG // 2
             text = f"{text[:half]}\n… ({len(text) - 2 * half:,} characters left out) …\n{text[-half:]}"
-        return text
+        remedy = hint(self.exception)
+        return f"{text}hint: {remedy}\n" if remedy is not None else text
 
 
 _NOT_THE_AUTHORS = tuple(str(Path(inspect.getfile(module)).parent) for module in (nbws.errors, asyncio, anyio))
@@ -95,7 +99,9 @@ class Desk(Protocol):
     def redacted(self) -> Collection[str]: ...
     def hook(self, key: Key, name: str) -> tuple[Bound | None, Version | None]: ...
     def report(self, error: HandlerError, retry: Callable[[], None] | None = None) -> None: ...
+    def works(self, version: Version) -> None: ...
     async def in_thread(self, function: Callable[[], Any]) -> Any: ...
+    def loop_for(self, key: Key) -> Loop | None: ...
 
 
 class Worker:
@@ -105,7 +111,7 @@ class Worker:
         self._desk = desk
         self._connection = connection
         self._query = query
-        self._inbox = Inbox(desk.limits.inbox_messages)
+        self._inbox = Inbox(desk.limits.inbox_messages, desk.limits.inbox_bytes)
         self._skips_call = False
         self._ends = False
         self._looks = False  # for another version, when nothing else is to be done
@@ -122,6 +128,7 @@ class Worker:
         self._handler: WsHandler
         self._version: Version
         self._records = self._max_depth = 0
+        self._is_at_home = False
         self._call_of_none = Call(connection, connection.app, connection.path_params, query, NOTHING)
         self._shared = getattr(connection.session, "shared", None)  # among workers, by a store
         self._loop = asyncio.get_running_loop()
@@ -146,7 +153,7 @@ class Worker:
         self._waits_for_endpoint = False
         self._connection.poke()
         reached = Latch()
-        self._inbox.put(reached)
+        self._inbox.mark(reached)
         await reached.wait()
 
     async def finish(self, task: asyncio.Task[None]) -> None:
@@ -231,7 +238,7 @@ class Worker:
         token = watching.set(recorded.watch) if recorded is not None else None
         try:
             connection, bound, args = self._connection, handler.message, None
-            if bound.quick is not None and self._shared is None and type(frame) is str:
+            if bound.quick is not None and self._is_at_home and type(frame) is str:
                 args = bound.quick(frame, self._call_of_none, self._max_depth)
             if args is None:
                 await self._run(frame, bound)
@@ -242,6 +249,8 @@ class Worker:
                 elif result is not None and connection.send_now(result) and connection.is_above_high_water:
                     await connection.drained()
             version.worked += 1
+            if version.worked == 1:
+                self._desk.works(version)
             self._unread = 0
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
@@ -326,6 +335,8 @@ class Worker:
         self._version, self._handler = version, handler
         self._speak_as(handler.message, version)
         self._records, self._max_depth = self._desk.recorded_messages, self._desk.limits.json_depth
+        # With no other loop to run on, and no store to be held in step with.
+        self._is_at_home = self._shared is None and self._desk.loop_for(self._connection.key) is None
         self._looked_up_in = table.stamp
         return True
 
@@ -375,9 +386,13 @@ class Worker:
         new.running += 1
         try:
             state = copy.deepcopy(before)
-            result = hook(connection, state, old.number, new.number)
-            while inspect.isawaitable(result):
-                result = await result
+            loop = self._desk.loop_for(connection.key)
+            if loop is not None:
+                result = await on(loop, _called(hook, connection, state, old, new))
+            else:
+                result = hook(connection, state, old.number, new.number)
+                while inspect.isawaitable(result):
+                    result = await result
             connection.state = state
             await self._deliver(result, None)
         except BaseException as exc:
@@ -415,16 +430,18 @@ class Worker:
 
     async def _call(self, bound: Bound, message: Message, *, hook: bool) -> None:
         connection = self._connection
+        loop = self._desk.loop_for(connection.key)
+        in_thread = self._desk.in_thread if loop is None and not hook else None
         call = Call(connection, connection.app, connection.path_params, self._query, message)
-        in_thread = None if hook else self._desk.in_thread
         shared = self._shared
         if shared is None:
-            await self._deliver(await run_handler(bound, call, in_thread), in_thread)
+            result = await on(loop, run_handler(bound, call, in_thread))
+            await on(loop, self._deliver(result, in_thread))
             return
         async with shared:
-            result = await run_handler(bound, call, in_thread)
+            result = await on(loop, run_handler(bound, call, in_thread))
             await shared.save()  # before the answer: who has it may ask another worker next
-            await self._deliver(result, in_thread)
+            await on(loop, self._deliver(result, in_thread))
 
     async def _deliver(self, result: Any, in_thread: InThread | None) -> None:
         connection = self._connection
@@ -439,7 +456,10 @@ class Worker:
             finally:
                 await result.aclose()
         elif isinstance(result, types.GeneratorType):
-            await _threaded(lambda: self._pump(result), in_thread)
+            if in_thread is not None or asyncio.get_running_loop() is self._loop:
+                await _threaded(lambda: self._pump(result), in_thread)
+            else:
+                await self._pump_here(result)
         else:
             await connection.send(result)
 
@@ -451,6 +471,14 @@ class Worker:
             self._connection.send(item)
             self._connection.drained_from_thread()
             if self._connection.is_ending:
+                items.close()
+                return
+
+    async def _pump_here(self, items: types.GeneratorType[Any, Any, Any]) -> None:
+        """The same on the kernel's loop, which is not to stand still while the client takes what was sent."""
+        for item in items:
+            await self._connection.send(item)
+            if not self._connection.is_open or self._connection.is_ending:
                 items.close()
                 return
 
@@ -518,6 +546,14 @@ def _let_go(exc: BaseException, frame: str | bytes) -> None:
 
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+async def _called(hook: Callable[..., Any], connection: Connection, state: Any, old: Version, new: Version) -> Any:
+    """What a swap hook returns."""
+    result = hook(connection, state, old.number, new.number)
+    while inspect.isawaitable(result):
+        result = await result
+    return result
 
 
 async def run_handler(bound: Bound, call: Call, in_thread: InThread | None) -> Any:

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from nbws.deflate import Deflate
 from nbws.limits import Limits
 
 __all__ = ["WebsocketDoor", "http_door"]
@@ -219,7 +220,9 @@ class _HttpDoor:
         self._timer = None
         if self._is_left():
             return
-        if self._has_begun and self.cycle is None:
+        if self._held:  # it is here who is late, with its turn
+            self._expect_a_request()
+        elif self._has_begun and self.cycle is None:
             self._refuse(408, f"No whole request came within {self.limits.handshake_seconds:g} s. Ask again.")
         else:  # a browser opens connections ahead of need; to one that has asked nothing nothing is answered
             self.transport.abort()
@@ -288,8 +291,10 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self.logger = self.conn.logger = _log
         self.conn.debug = False
+        if self.config.ws_per_message_deflate:
+            self.conn.available_extensions = [Deflate()]
         self._unfed = bytearray()  # what has come and was not parsed yet; while there is some, nothing more is read
-        self._is_held = self._has_turns = False
+        self._is_held = self._has_turns = self._has_failed = False
 
     async def run_asgi(self) -> None:
         app = self.app
@@ -303,6 +308,8 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
         await super().run_asgi()
 
     def data_received(self, data: bytes) -> None:
+        if self._has_failed:
+            return
         if not self.handshake_initiated:
             super().data_received(data)
             if not self.handshake_initiated:
@@ -346,13 +353,25 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
             piece = bytes(self._unfed[:_SLICE])
             del self._unfed[:_SLICE]
             self.parse(piece)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._has_failed:
             self._unfed.clear()
         elif self._is_held and not self._unfed and not self.read_paused:
             self._is_held = False
             self.transport.resume_reading()
         self._has_turns = goes_on and bool(self._unfed) and not self.read_paused
         return self._has_turns
+
+    def handle_parser_exception(self) -> None:
+        """Say with which code the connection ends, and why, to a client that may be sending still."""
+        said = self.conn.close_sent
+        assert said is not None
+        self._has_failed = self.close_sent = self.disconnected = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": said.code, "reason": said.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        # As in `_refuse`: the rest of what it sends is thrown away. The timer keeps uvicorn from closing before.
+        self.transport.write_eof()
+        self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def handle_ping(self) -> None:
         pongs = b"".join(self.conn.data_to_send())

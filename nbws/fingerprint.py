@@ -27,6 +27,9 @@ def fingerprint(value: Any) -> Hashable:
 
 def source_of(fn: Any) -> str:
     """The code of *fn* as it was written, its decorators included; "" where that cannot be found. Never raises."""
+    written = getattr(fn, "__nbws_source__", None)  # what a magic has made a function of
+    if isinstance(written, str):
+        return written
     try:
         return textwrap.dedent(inspect.getsource(inspect.unwrap(fn)))
     except Exception:

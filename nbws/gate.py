@@ -55,6 +55,9 @@ class Gate:
             return
         cookies = "; ".join(_values(scope, b"cookie"))
         asked = _asked(scope, cookies)
+        query = without_credentials(scope.get("query_string", b""), policy.token)
+        # In place: a server's own access log reads this very scope, as does middleware around the app.
+        scope["query_string"] = query
         verdict = judge(policy, asked)
         if verdict is not Verdict.PASS:
             await self._refuse(verdict, asked, scope, receive, send)
@@ -65,7 +68,6 @@ class Gate:
             headers.append((b"cookie", cookies.encode("latin-1")))
         passed = {
             **scope,
-            "query_string": without_credentials(scope.get("query_string", b""), policy.token),
             "headers": headers,
             "nbws.token_in_url": came_with_token(policy, asked),
             "nbws.ticket_in_url": came_with_ticket(policy, asked),
@@ -111,6 +113,7 @@ class Gate:
             await refuse_websocket(status, f"{title}. {text}", scope, send)
             return
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+        headers["cross-origin-resource-policy"] = "same-origin"
         await HTMLResponse(notice(title, text), status, headers)(scope, receive, send)
 
 

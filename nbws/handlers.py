@@ -28,6 +28,7 @@ __all__ = [
     "Version",
     "WsHandler",
     "changes",
+    "functions_of",
 ]
 
 WEBSOCKET = "WS"
@@ -93,6 +94,7 @@ class WsHandler:
     message: Bound
     hooks: Mapping[str, Hook]  #: "conn" and "disconn", where there are such
     swap: Callable[..., Any] | None = None  #: called for each open connection when this version takes over
+    loop: str | None = None  #: "kernel" or "server", where it runs; None is as its app says
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,8 @@ class Written(NamedTuple):
         return fn
 
 
-def _functions_of(target: Any) -> Iterator[types.FunctionType]:
+def functions_of(target: Any) -> Iterator[types.FunctionType]:
+    """The plain functions that a definition's *target* runs."""
     functions: list[Any] = []
     if isinstance(target, WsHandler):
         functions = [target.message.fn, target.swap, *(hook.bound.fn for hook in target.hooks.values())]
@@ -181,7 +184,7 @@ class Version:
     def take(self, definition: Definition) -> None:
         """Have it run the functions of *definition* from now on, which is the same code."""
         self.definition = definition
-        self._written = tuple(Written.of(fn) for fn in _functions_of(self.definition.target))
+        self._written = tuple(Written.of(fn) for fn in functions_of(self.definition.target))
 
     @property
     def target(self) -> Any:

@@ -29,6 +29,7 @@ class Limits:
     resume_messages: int = 256  #: fragments kept for it; one that has missed more is told to fetch its page anew
     resume_bytes: int = 1024 * 1024  #: kept for it
     inbox_messages: int = 64  #: waiting for a handler on one connection; past it nothing more is read from it
+    inbox_bytes: int = 1024 * 1024  #: of these messages; past it nothing more is read either
     connections: int = 1000  #: open at once; one more is refused with HTTP 503
     connections_per_client: int | None = None  #: from one address; None is no limit, as behind a proxy all have one
     messages_per_second: float | None = None  #: of one connection, which is read no faster; None is no limit

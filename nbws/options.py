@@ -13,7 +13,7 @@ from nbws.limits import Limits
 from nbws.page import EXTENSIONS
 from nbws.session_store import METHODS, SessionStore
 
-__all__ = ["Options"]
+__all__ = ["Options", "check_loop"]
 
 # What FastHTML's constructor takes and this one has no use for: nothing is loaded from elsewhere.
 _NOT_NEEDED = frozenset(
@@ -25,7 +25,7 @@ reload_interval max_part_size routes after
 _SEQUENCES = ("exts", "before", "middleware", "on_startup", "on_shutdown", "allowed_hosts", "allowed_origins", "redact")
 _OTHER_NAMES = {"sess_https_only": "https_only"}
 _NONE_IS_A_VALUE = frozenset(
-    ("port", "token", "secret_key", "max_age", "session_store", "body_wrap", "lifespan", "auto_rollback", "record")
+    "port token secret_key max_age session_store body_wrap lifespan auto_rollback record compression".split()
 )
 
 
@@ -52,6 +52,7 @@ class Options:
     allowed_hosts: Sequence[str] = ()
     allowed_origins: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
+    compression: bool | None = None
     before: Sequence[Callable[..., Any]] = ()
     body_wrap: Callable[..., Any] | None = None
     middleware: Sequence[Any] = ()
@@ -63,6 +64,7 @@ class Options:
     auto_rollback: int | None = None
     record: int | None = None
     prints: Literal["panel", "cell"] = "panel"
+    loop: Literal["server", "kernel"] = "server"
     redact: Sequence[str] = ("password", "passwd", "secret", "token", "api_key", "csrf_token")
 
     @classmethod
@@ -95,8 +97,11 @@ class Options:
             raise DefinitionError(
                 f"record={self.record!r} is no number of messages; give one such as 20, False for none, or None"
             )
+        if not (self.compression is None or isinstance(self.compression, bool)):
+            raise DefinitionError(f"compression={self.compression!r} is no choice; give True, False or None")
         if self.prints not in ("panel", "cell"):
             raise DefinitionError(f"prints={self.prints!r} is no place; there is 'panel' and 'cell'")
+        check_loop(self.loop)
         if not isinstance(self.limits, Limits):
             raise DefinitionError(f"limits={self.limits!r} is no Limits; give Limits(connections=100), for example")
         if self.session_store is not None and not all(hasattr(self.session_store, method) for method in METHODS):
@@ -121,6 +126,12 @@ class Options:
             raise DefinitionError("token='' lets everybody in; give a long random text, True to make one, or False")
         if self.port is not None and not (isinstance(self.port, int) and 0 <= self.port < 65536):
             raise DefinitionError(f"port={self.port!r} is no port; give a number from 1 to 65535, or None")
+
+
+def check_loop(loop: Any) -> None:
+    """Raises DefinitionError for what is no place where a handler may run."""
+    if loop not in ("server", "kernel"):
+        raise DefinitionError(f"loop={loop!r} is no loop; there is 'server', and in a notebook 'kernel'")
 
 
 def _host(given: Any) -> str:

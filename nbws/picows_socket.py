@@ -95,7 +95,7 @@ class PicowsSocket(UvicornSocket, WSListener):
 
     async def send(self, message: Any) -> None:
         await super().send(message)
-        if self._picows is None and self.handshake_complete and message["type"] == "websocket.accept":
+        if message["type"] == "websocket.accept" and self.handshake_complete and not self.conn.extensions:
             self._begin()
         if message["type"] != "websocket.send":
             self._look()
@@ -125,6 +125,9 @@ class PicowsSocket(UvicornSocket, WSListener):
     # -- what comes
 
     def parse(self, data: bytes) -> None:
+        if self._picows is None:  # what is compressed is uvicorn's
+            super().parse(data)
+            return
         at, end = 0, len(data)
         while at < end and self._frames is not None:
             buffer = self._picows.get_buffer(-1)
@@ -202,7 +205,7 @@ class PicowsSocket(UvicornSocket, WSListener):
 
     def push(self, data: str | bytes) -> bool:
         if not self._may_push:
-            return False
+            return self._picows is None and super().push(data)
         self._frames.send(_TEXT if isinstance(data, str) else _BINARY, data)  # type: ignore[union-attr]
         return True
 
@@ -232,6 +235,6 @@ class PicowsSocket(UvicornSocket, WSListener):
         super().keepalive_timeout()
         self._look()
 
-    def _shut_down(self) -> None:
-        super()._shut_down()
+    def _say_goodbye(self) -> None:
+        super()._say_goodbye()
         self._look()

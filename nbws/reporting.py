@@ -7,7 +7,7 @@ import secrets
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,7 +77,7 @@ class Reporter:
         self._lock = threading.Lock()
         self._write = write
         self._shown: Counter[tuple[Key, int | None]] = Counter()
-        self._warned: set[tuple[Key, str]] = set()
+        self._warned: set[tuple[Key, Hashable]] = set()
 
     def report(self, error: HandlerError) -> None:
         self.errors.append(error)
@@ -114,6 +114,14 @@ class Reporter:
         """Tell the author *text*, once."""
         self.notices.append(Notice(text))
         self._write(key, f"nbws: {text}\n", logging.WARNING)
+
+    def notify_once(self, key: Key, about: Hashable, text: str) -> None:
+        """The same, where nothing has been said *about* this yet."""
+        with self._lock:
+            if (key, about) in self._warned or len(self._warned) >= _WARNINGS_KEPT:
+                return
+            self._warned.add((key, about))
+        self.notify(key, text)
 
     def warn(self, key: Key, problem: str) -> None:
         """The same problem of the same endpoint is shown once."""

@@ -12,10 +12,14 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["PARAMETER", "Asked", "Report", "SentLog", "answer", "greeting", "new_key"]
+__all__ = ["ASKS_SENT", "PARAMETER", "SAYS_SENT", "Asked", "Report", "SentLog", "answer", "greeting", "new_key"]
 
 PARAMETER = "nbws-resume"
 """The query parameter: empty on the first connection, then `<key>.<how many frames it has received>`."""
+
+ASKS_SENT, SAYS_SENT = b"nbws-resync", b"nbws-sent"
+"""Headers of a page that is fetched anew: the keys of its connections, and how many frames each was sent before the
+page was made. What comes of these later is in the page already."""
 
 _MARK = "\0nbws"
 _DIGITS = 15

@@ -38,7 +38,8 @@ __all__ = [
 ]
 
 TICKET = "nbws-ticket"  #: the query parameter that holds a ticket
-_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|\[::1\]", re.IGNORECASE)
+# Browsers take every name under localhost for this machine (RFC 6761, 6.3); `preview(clients=2)` uses these.
+_LOOPBACK = re.compile(r"(client\d{1,2}\.)?localhost|127(\.\d{1,3}){3}|\[::1\]", re.IGNORECASE)
 _LOOPBACK_PAGES = "http://localhost:* http://127.0.0.1:* https://localhost:* https://127.0.0.1:*"  #: CSP knows no IPv6
 _PORT = re.compile(r":\d*$")
 _QUERY = re.compile(r'\?([^?#"\\\s]+)')  #: of a URL in a JSON text

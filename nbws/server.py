@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import errno
+import ipaddress
 import os
 import socket
 import sys
@@ -22,6 +23,7 @@ from nbws.door import http_door
 from nbws.errors import PortTakenError, ServerStartError, described
 from nbws.haste import Haste
 from nbws.limits import Limits
+from nbws.loops import wait_for_thread
 from nbws.sockets import noting, websocket_class
 
 __all__ = ["Server", "bind"]
@@ -75,6 +77,11 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
+def _is_loopback(sock: socket.socket) -> bool:
+    """Whether all who can ask are on this machine, to which nothing is faster than to send what is there."""
+    return ipaddress.ip_address(sock.getsockname()[0]).is_loopback
+
+
 class _Uvicorn(uvicorn.Server):
     """Says when it has started, and when it is about to stop."""
 
@@ -115,6 +122,7 @@ class Server:
         *,
         host: str,
         limits: Limits,
+        compression: bool | None,
         startup_error: Callable[[], BaseException | None],
         on_stop: Callable[[], None],
     ) -> None:
@@ -132,7 +140,7 @@ class Server:
             ws_max_size=limits.message_bytes,
             ws_ping_interval=limits.ping_seconds,
             ws_ping_timeout=limits.ping_seconds,
-            ws_per_message_deflate=False,  # it costs memory for each connection, and loopback has no use for it
+            ws_per_message_deflate=not _is_loopback(sock) if compression is None else compression,
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -191,7 +199,7 @@ class Server:
         atexit.unregister(self.stop)
         self._uvicorn.should_exit = True
         if threading.current_thread() is not self._thread:
-            self._thread.join(self._limits.finish_seconds + 1)
+            wait_for_thread(self._thread, self._limits.finish_seconds + 1)
 
     def let_go(self) -> None:
         """Put the null device in the place of each socket, for this process.

@@ -14,14 +14,14 @@ from typing import Any
 
 from websockets.protocol import Protocol, State
 
-from nbws.connection import SOCKET, Sink
+from nbws.connection import SOCKET, CloseCode, Sink
 from nbws.door import WebsocketDoor
 from nbws.latch import Latch
 
 __all__ = ["UvicornSocket", "noting", "websocket_class"]
 
 _LINGER_SECONDS = 10.0  #: how long a peer has to take what was sent, when nobody talks with it any more
-_LAST_SECONDS = 0.3  #: how long a peer has to answer the close frame of a server that stops
+_GOODBYE_SECONDS = 1.0  #: how long a peer has to answer that the server stops
 _ASKED = "NBWS_WEBSOCKET"
 """The environment variable that may hold "uvicorn", to find out whose a fault is."""
 
@@ -80,11 +80,11 @@ class UvicornSocket(WebsocketDoor):
 
     def shutdown(self) -> None:
         if self.on_shutdown is not None and not self.close_sent:
-            self.on_shutdown(self._shut_down)
+            self.on_shutdown(self._say_goodbye)
         else:
-            self._shut_down()
+            self._say_goodbye()
 
-    def _shut_down(self) -> None:
+    def _say_goodbye(self) -> None:
         """Close with 1012, and read on until the peer has said that it knows, for a moment.
 
         What is closed while the peer sends is reset, and the close frame lost with it.
@@ -93,11 +93,11 @@ class UvicornSocket(WebsocketDoor):
             super().shutdown()
             return
         self.stop_keepalive()
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1012})
-        self.conn.send_close(1012)
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.RESTART})
+        self.conn.send_close(CloseCode.RESTART)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        self.close_timer = self.loop.call_later(_LAST_SECONDS, self.transport.close)
+        self.close_timer = self.loop.call_later(_GOODBYE_SECONDS, self.transport.close)
         self.go_on()
 
     # -- as a Socket

@@ -134,7 +134,7 @@ def ws_definition(key: Key, handler: WsHandler) -> Definition:
     functions += [handler.swap] if handler.swap is not None else []
     functions += [handler.message.fn]
     source = "\n\n".join(filter(None, map(source_of, functions)))
-    code = (fingerprint(handler.message.fn), hooks, fingerprint(handler.swap))
+    code = (fingerprint(handler.message.fn), hooks, fingerprint(handler.swap), handler.loop)
     return Definition(key, handler, code, source=source, reads=reads_of(*functions))
 
 

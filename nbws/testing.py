@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 from nbws.errors import NbwsError
+from nbws.loops import wait
 
 __all__ = ["Answer", "BlockingClient", "BlockingVisitor", "Client", "Closed", "Fragment", "Visitor", "Visits"]
 
@@ -543,7 +544,7 @@ class _Host:
         if _running_loop() is self._loop:
             work.close()
             raise NbwsError("a blocking client cannot wait for the loop that it is called on; await app.client()'s")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return wait(self._loop, work)
 
     def end(self) -> None:
         if self._thread is not None:

@@ -45,7 +45,7 @@ class Resuming:
         key = self.key if key is None else key
         shown = f"{key}.{self.received if count is None else count}" if key else ""
         joint = "&" if "?" in self.url else "?"
-        self.socket = await asyncio.wait_for(
+        socket = await asyncio.wait_for(
             connect(
                 f"{self.url}{joint}nbws-resume={shown}",
                 compression=None,
@@ -56,21 +56,30 @@ class Resuming:
             ),
             SECONDS,
         )
-        first = await self._frame()
-        assert isinstance(first, str)
-        assert first.startswith(MARK), first
-        greeting: dict[str, Any] = json.loads(first[len(MARK) :])
+        try:
+            first = await asyncio.wait_for(socket.recv(), SECONDS)
+            assert isinstance(first, str)
+            assert first.startswith(MARK), first
+            greeting: dict[str, Any] = json.loads(first[len(MARK) :])
+            self.greeted(greeting)
+            sent = self.got
+            while sent < len(self.said):  # what is said meanwhile waits for its turn
+                await asyncio.wait_for(socket.send(self.said[sent]), SECONDS)
+                sent += 1
+        except BaseException:
+            _reset(socket.transport)
+            raise
+        self.socket = socket
+        return greeting
+
+    def greeted(self, greeting: dict[str, Any]) -> None:
+        """The server has said what it knows of this client."""
         if greeting["key"] == self.key:
             assert not greeting["resync"]
-            again = self.said[greeting["got"] :]
         else:
-            again = []
             self.resyncs += greeting["resync"]
             self.key, self.received, self.said = greeting["key"], 0, []
         self.got = greeting["got"]
-        for frame in again:
-            await self.socket.send(frame)
-        return greeting
 
     async def hear(self) -> Any:
         """The next frame that is not about the resuming itself."""
@@ -92,8 +101,8 @@ class Resuming:
         frame = json.dumps({**fields, "HEADERS": HEADERS})
         self.said.append(frame)
         if self.socket is not None:
-            with suppress(WebSocketException):
-                await self.socket.send(frame)
+            with suppress(WebSocketException, asyncio.TimeoutError):
+                await asyncio.wait_for(self.socket.send(frame), SECONDS)
 
     async def ask(self, **fields: Any) -> Any:
         await self.say(**fields)
@@ -129,6 +138,8 @@ class Link:
         self._flows.set()
         self.delay = 0.0  #: seconds that each piece is held up
         self.pieces: random.Random | None = None  #: splits what it forwards into pieces of one to three bytes
+        self.bytes_left: int | None = None  #: it ends after so many more of them, be it in the midst of a frame
+        self.on_out_of_bytes: Callable[[], None] = lambda: None
         self.is_cut = False
 
     def reset(self) -> None:
@@ -157,8 +168,16 @@ class Link:
                     await asyncio.sleep(self.delay)
                 for piece in self._split(data):
                     await self._flows.wait()
+                    if self.bytes_left is not None:
+                        piece = piece[: self.bytes_left]
+                        self.bytes_left -= len(piece)
                     writer.write(piece)
                     await writer.drain()
+                    if self.bytes_left == 0:
+                        if not self.is_cut:
+                            self.on_out_of_bytes()
+                        self.finish()  # so that what is under way arrives
+                        return
                     if self.pieces is not None:
                         await asyncio.sleep(0)
         except OSError:
@@ -223,6 +242,8 @@ class Proxy:
         self.on_link(link)
         try:
             await asyncio.gather(link.forward(reader, far), link.forward(far_reader, near))
+        except asyncio.CancelledError:
+            pass  # the proxy ends; Python 3.11 would log it
         finally:
             self.links.remove(link)
 
@@ -256,8 +277,10 @@ def proxy_in_thread(target: int) -> Iterator[ProxyInThread]:
     try:
         found._wait(proxy.__aenter__())
         found.url = proxy.url
-        yield found
-        found._wait(proxy.__aexit__())
+        try:
+            yield found
+        finally:
+            found._wait(proxy.__aexit__())
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(SECONDS)

@@ -43,7 +43,7 @@ CHROMIUM_ARGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-LOOPBACK_URLS = tuple(f"http://{host}{end}" for host in ("127.0.0.1", "localhost") for end in ":/")
+LOOPBACK_URLS = tuple(f"http://{host}{end}" for host in ("127.0.0.1", "localhost", "client2.localhost") for end in ":/")
 QUIET_SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 DARK_SETTINGS = {"@jupyterlab/apputils-extension:themes": {"theme": "JupyterLab Dark"}}
 

@@ -111,6 +111,7 @@ class Program:
             for send in list(self._users.values()):
                 await send(fragment)
 
+        @self.app.ws("/ws")
         @self.app.ws("/echo")
         async def echo(msg: str) -> Any:
             self.handled["echo"] += 1

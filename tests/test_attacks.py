@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 from clients import running
 from gate_table import TOKEN, InNotebook
-from lab import Browser, LabServer, find_chromium, write_nb
+from lab import Browser, find_chromium
 from playwright.sync_api import Page, expect
 from starlette.responses import Response
 
@@ -241,6 +240,11 @@ def test_a_page_of_another_origin_has_nothing_handled_and_reads_nothing(
             assert said["websocket"] == "closed"
             assert [said[kind] for kind in ("image", "get, no cors")] == ["failed", "failed: TypeError"]
             assert said["frame"][1] in ([], [{"nbws": "hello"}])
+        assert victim.posts == []
+        # To a browser all ports of a host are one site: its pages can show the app's own page in a frame, with the
+        # cookie. That page opens its websocket; who frames it can neither say nor hear anything.
+        is_shown = victim.app.token is not None and place != "evil.example"
+        assert set(victim.messages) <= ({"conn"} if is_shown else set())
         # Navigating is what no server can tell from a person's own doing.
         with page.expect_popup() as opened:
             page.evaluate("url => { window.opened = window.open(url); }", victim.url() + "/")
@@ -248,7 +252,7 @@ def test_a_page_of_another_origin_has_nothing_handled_and_reads_nothing(
         seen = page.evaluate("() => { try { return opened.document.body.textContent; } catch { return 'closed'; } }")
         assert seen == "closed"
         opened.value.close()
-    assert [message for message in victim.messages if message != "conn"] == []
+    assert set(victim.messages) <= {"conn"}
     assert victim.posts == []
 
 
@@ -353,7 +357,7 @@ def test_nobody_else_is_told_of_a_pages_address(chromium: Browser) -> None:
         page.evaluate("url => { location.href = url; }", f"{elsewhere.url}/left")
         page.wait_for_url("**/left")
     assert {path for path, _ in asked} >= {"/image.png", "/style.css", "/left"}
-    assert {referer for _, referer in asked} == {None}
+    assert {referer for path, referer in asked if path != "/favicon.ico"} == {None}
 
 
 @pytest.mark.parametrize("is_own_document", [False, True], ids=["page of nbws", "document of the author's own"])
@@ -387,57 +391,3 @@ def test_no_message_of_htmx_holds_a_credential_whether_the_page_takes_it_away_or
             expect(page.locator("#out")).to_have_text(f"hi {app.url}/?x=1 {app.url.replace('http', 'ws')}/ws")
             page.click("#ask")
             expect(page.locator("#url")).to_have_text(" ".join([f"{app.url}/?x=1"] * 3))
-
-
-# -- beside Jupyter
-
-BESIDE = [
-    """from nbws.common import *
-seen = []
-app = App()
-@app.get("/")
-def index(request):
-    seen.append(repr(dict(request.headers)))
-    return Titled("page", P(id="out"), Form(Input(id="msg"), ws_send=True), hx_ext="ws", ws_connect="/ws")
-@app.ws("/ws")
-async def ws(msg: str, ws, request: WebSocket):
-    seen.append(repr((dict(ws.headers), ws.cookies, ws.scope)))
-    if msg == "fail":
-        raise ValueError(repr(ws.scope))
-    return P(str(ws.cookies) + str(ws.headers), id="out")
-app""",
-    "print(len(seen), *seen, sep=chr(10))",
-]
-
-
-@pytest.mark.lab
-def test_jupyters_cookies_are_in_no_handler_no_log_and_no_saved_notebook(chromium: Browser, tmp_path: Path) -> None:
-    with ExitStack() as cleanup:
-        server = cleanup.enter_context(LabServer(tmp_path, hostname="localhost", token="lab-token-canary"))
-        path = write_nb(server.root / "beside.ipynb", BESIDE)
-        notebook = cleanup.enter_context(chromium.open(server, path.name))
-        notebook.run(0)
-        frame = notebook.iframe(0)
-        tab = notebook.page.context.new_page()  # under Jupyter's own host name, where its cookies are sent along
-        tab.goto(notebook.cell(0).locator("iframe").get_attribute("src").replace("127.0.0.1", "localhost"))
-        for page in (frame, tab):
-            for said in ("hi", "fail"):
-                page.fill("#msg", said)
-                page.press("#msg", "Enter")
-            expect(page.locator("#out")).to_contain_text("host")
-        notebook.text_until(0, "ValueError")
-        shown = notebook.run(1)
-        notebook.save()
-        cookies = notebook.page.context.cookies()
-        jupyters = [c["value"] for c in cookies if not c["name"].startswith("nbws-")]
-        ours = [c["value"] for c in cookies if re.fullmatch(r"nbws-\d+", c["name"])]
-        assert {"_xsrf"} < {c["name"] for c in cookies if not c["name"].startswith("nbws-")}
-        assert ours
-        assert int(shown.split()[0]) >= 6
-        saved = path.read_text(encoding="utf-8")
-        assert "ValueError" in saved
-        for value in ["_xsrf", "lab-token-canary", *jupyters, *ours]:
-            for text in (shown, saved, tab.content(), frame.content()):
-                assert value not in text
-        for value in (*jupyters, *ours):
-            assert value not in server.log

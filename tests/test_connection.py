@@ -293,6 +293,30 @@ def test_a_handler_that_goes_on_after_its_client_left_is_cancelled_and_disconn_r
         assert [seen.get(timeout=SECONDS) for _ in range(3)] == ["cancelled", "next", "gone"]
 
 
+def test_a_stream_whose_client_has_left_is_handled_whole() -> None:
+    app = App(port=0)
+    entered, go_on = threading.Event(), threading.Event()
+    done: SimpleQueue[str] = SimpleQueue()
+
+    @app.ws("/ws", disconn=lambda: done.put("disconn"))
+    async def ws():
+        yield Div("first", id="a")
+        entered.set()
+        await asyncio.to_thread(go_on.wait, SECONDS)
+        yield Div("second", id="a")
+        done.put("stored")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.ask()
+            assert await asyncio.to_thread(entered.wait, SECONDS)
+        go_on.set()
+        assert [await asyncio.to_thread(done.get, True, SECONDS) for _ in range(2)] == ["stored", "disconn"]
+
+    with running(app):
+        talk(visit())
+
+
 def test_an_endless_async_generator_ends_after_its_client_left() -> None:
     app = App(port=0, limits=Limits(finish_seconds=0.2))
     seen: SimpleQueue[str] = SimpleQueue()

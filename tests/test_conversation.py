@@ -398,6 +398,39 @@ def test_the_window_ends() -> None:
         talk(visit())
 
 
+def test_when_nobody_comes_back_no_handler_waits_for_its_client_any_more() -> None:
+    app = App(port=0, limits=Limits(resume_seconds=0.5))
+    left: SimpleQueue[str] = SimpleQueue()
+    handled: list[int] = []
+    go_on = threading.Event()
+
+    @app.ws("/ws", disconn=lambda ws: left.put(ws.id))
+    async def ws(n: int, send):
+        await asyncio.to_thread(go_on.wait, SECONDS)
+        for part in range(100):
+            await send(P(n, part, id="n"))
+        handled.append(n)
+
+    async def visit() -> None:
+        client = Resuming(app.url)
+        await client.come()
+        for n in range(10):
+            await client.say(n=n)
+        await client.report("0?")
+        assert client.socket is not None
+        assert '"got": 10' in str(await asyncio.wait_for(client.socket.recv(), SECONDS))
+        client.cut()
+        await until(lambda: app.connections[0].is_away)
+        go_on.set()
+        began = time.monotonic()
+        assert await asyncio.to_thread(left.get, True, 2 * SECONDS)
+        assert time.monotonic() - began < 4, "less than one of them would wait for a healthy client"
+
+    with running(app):
+        talk(visit())
+    assert handled == list(range(10))
+
+
 def test_a_clean_close_is_the_end_at_once() -> None:
     watched = Watched()
 

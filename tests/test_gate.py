@@ -21,6 +21,7 @@ SCRIPT = Policy(cookie="nbws-5001")
 class Through:
     """What came of one request: the scopes and the frames that reached the app, and what was sent back."""
 
+    asked: dict[str, Any]
     reached: list[Any]
     frames: list[Any]
     sent: list[dict[str, Any]]
@@ -47,7 +48,7 @@ def through(
     **scope: Any,
 ) -> Through:
     """One request with these *headers* through a gate, and through that of a mounted app where *inner* is given."""
-    found = Through([], [], [])
+    found = Through({}, [], [], [])
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         found.reached.append(scope)
@@ -64,7 +65,7 @@ def through(
         found.sent.append(message)
 
     own = [("host", host)] if host is not None else []
-    asked = {
+    asked = found.asked = {
         "type": kind,
         "method": "GET",
         "path": "/",
@@ -135,6 +136,23 @@ def test_the_token_in_the_url_passes_is_taken_out_and_becomes_the_cookie() -> No
 def test_a_ticket_passes_as_well_and_an_authors_own_token_parameter_is_left_alone() -> None:
     for query in (b"nbws-ticket=t1cket&token=of-the-author", b"token=of-the-author&token=t0ken"):
         assert through(query=query).reached[0]["query_string"] == b"token=of-the-author"
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("origin", ["http://127.0.0.1:5001", "http://evil.example"], ids=["passes", "is refused"])
+def test_what_a_server_logs_of_a_request_afterwards_holds_no_credential(kind: str, origin: str) -> None:
+    found = through(kind, ("origin", origin), query=b"a=1&token=t0ken&nbws-ticket=t1cket&token=b")
+    assert found.asked["query_string"] == b"a=1&token=b"
+
+
+def test_a_page_is_told_whether_it_came_with_the_ticket_of_a_living_output() -> None:
+    def told(query: bytes) -> bool:
+        found: bool = through("http", COOKIE, query=query).reached[0]["nbws.ticket_in_url"]
+        return found
+
+    assert told(b"nbws-ticket=t1cket")
+    assert not told(b"nbws-ticket=dead")
+    assert not told(b"token=t0ken")
 
 
 def test_only_the_apps_own_cookies_reach_it_under_their_own_names() -> None:
@@ -220,6 +238,7 @@ def test_a_refusal_says_what_to_do_is_not_kept_and_leaks_nothing(options: Any, w
         assert not any(secret in found.text for secret in ("t0ken", "t1cket", "/tests/"))
         assert len(found.text) < 1200
     assert page.headers("referrer-policy") == ["no-referrer"]
+    assert page.headers("cross-origin-resource-policy") == ["same-origin"]
 
 
 def test_a_response_says_who_may_frame_it_beside_what_the_app_says() -> None:
@@ -232,8 +251,11 @@ def test_a_response_says_who_may_frame_it_beside_what_the_app_says() -> None:
 
 
 def test_the_script_of_a_preview_may_load_its_style_whatever_the_apps_credential() -> None:
-    found = through(policy=SCRIPT, path="/_nbws/static/nbws.css")
-    assert found.headers("cross-origin-resource-policy") == []
+    for policy, headers in ((SCRIPT, ()), (POLICY, (COOKIE,))):
+        found = through("http", *headers, policy=policy, path="/_nbws/static/nbws.css")
+        assert found.headers("cross-origin-resource-policy") == []
+        found = through("http", *headers, policy=policy, path="/own.css")
+        assert found.headers("cross-origin-resource-policy") == ["same-origin"]
 
 
 def test_a_page_whose_url_may_hold_a_credential_tells_other_sites_nothing_of_it() -> None:

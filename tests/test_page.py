@@ -127,6 +127,14 @@ def test_only_a_page_that_came_with_a_credential_is_told_to_strip_it() -> None:
     assert not strips()
 
 
+def test_only_a_page_that_came_with_a_ticket_talks_to_what_frames_it() -> None:
+    def knows(**options: Any) -> bool:
+        return any("data-knows-ticket" in attrs for attrs in page(P("x"), **options).named("script"))
+
+    assert knows(knows_ticket=True)
+    assert not knows()
+
+
 @pytest.mark.parametrize("text", ["Run this cell again.", "a < b & <script>"])
 def test_a_notice_says_its_text_and_needs_no_file(text: str) -> None:
     outline = Outline(notice("Run <this> cell", text))

@@ -137,3 +137,42 @@ def test_its_tabs_are_used_by_keys(notebook: Notebook) -> None:
     expect(panel.get_by_role("tabpanel", name="Output")).to_be_visible()
     notebook.page.keyboard.press("ArrowRight")
     expect(panel.get_by_role("tab", name="Messages")).to_be_focused()
+
+
+def test_two_clients_are_two_users_beside_each_other(notebook_in_lab: OpenNotebook) -> None:
+    notebook = notebook_in_lab(
+        [
+            CELLS[APP],
+            """
+@app.get('/')
+def index(session):
+    session.setdefault('who', f'user {len(app.state.setdefault("users", []))}')
+    app.state.users.append(session['who'])
+    return Titled('Chat', P(session['who'], id='who'), Ul(id='lines'),
+                  Form(Input(name='text', id='text'), ws_send=True), hx_ext='ws', ws_connect='/chat')
+
+@app.ws('/chat')
+async def chat(text: str, session):
+    app.broadcast(Ul(Li(session['who'], ': ', text), id='lines', hx_swap_oob='beforeend'))
+""",
+            "app.preview(clients=2)",
+        ]
+    )
+    for cell in (0, 1, 2):
+        notebook.run(cell)
+    one, two = (notebook.iframe(2, k) for k in (0, 1))
+    for frame in (one, two):
+        frame.wait_for_selector("#text")
+        expect(notebook.cell(2).locator(".nbws-state").first).to_have_text("connected")
+    expect(notebook.cell(2).locator(".nbws-state").nth(1)).to_have_text("connected")
+    assert one.text_content("#who") != two.text_content("#who")
+    one.fill("#text", "hello")
+    one.press("#text", "Enter")
+    said = f"{one.text_content('#who')}: hello"
+    for frame in (one, two):
+        expect(frame.locator("#lines li")).to_have_text(said)
+    boxes = [notebook.cell(2).locator("iframe").nth(k).bounding_box() for k in (0, 1)]
+    assert boxes[0] is not None
+    assert boxes[1] is not None
+    assert boxes[0]["y"] == boxes[1]["y"]
+    assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]

@@ -107,7 +107,7 @@ def test_a_slow_call_leaves_out_the_ticks_that_it_missed() -> None:
         times = [starts.get(timeout=SECONDS) for _ in range(5)]
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert gaps[0] > 0.25, "the first call is waited for"
-    assert min(gaps[1:]) > 0.02, "what it missed does not come in one burst"
+    assert sum(gap < 0.02 for gap in gaps[1:]) <= 1, "the five that it missed do not come in one burst"
 
 
 @pytest.mark.parametrize("every", [0, -1, float("nan")])

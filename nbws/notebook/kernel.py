@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 
 from nbws.notebook.cells import CellEvents
+from nbws.notebook.magics import register_magics
 from nbws.notebook.output import route
 from nbws.runs import importing_module
 
@@ -20,6 +22,9 @@ class Notebook:
     def __init__(self, shell: Any) -> None:
         self.shell = shell
         self.cells = CellEvents(shell)
+        self.loop = _running_loop()  #: that cells run on; None in plain IPython
+        if hasattr(shell, "register_magic_function"):  # a shell that is not IPython's own may have none
+            register_magics(shell)
         route(shell, lambda whose, stream, text: whose.app.hear(whose, stream, text))
 
     @classmethod
@@ -72,3 +77,10 @@ class Notebook:
         from IPython import display
 
         display.display(display.HTML(html))  # type: ignore[no-untyped-call]
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

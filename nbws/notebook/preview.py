@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from nbws.html import ft, to_xml
+from nbws.html import Safe, ft, to_xml
 from nbws.security import TICKET
 
-__all__ = ["Preview"]
+__all__ = ["Preview", "Previews"]
 
 _STATIC = Path(__file__).parent.parent / "static"
 
@@ -88,3 +88,26 @@ class Preview:
     def link(self) -> str:
         """The HTML of a link that opens the page in a tab."""
         return to_xml(ft("a", f"{self.url}{self.path} ↗", href=self.src, target="_blank", rel="noopener"))
+
+
+class Previews:
+    """Several clients of one page beside each other, each with a session of its own.
+
+    A browser keeps the cookies of each host name apart, and takes `client2.localhost` for this machine, as it does
+    `localhost` (RFC 6761, 6.3; Chromium and Firefox do, Safari does not).
+    """
+
+    def __init__(self, first: Preview, clients: int) -> None:
+        scheme, _, rest = first.url.partition("://")
+        port = rest.rpartition(":")[2]
+        urls = [f"{scheme}://client{number}.localhost:{port}" for number in range(2, clients + 1)]
+        self.previews = [first, *(Preview(url, first.path, first._ticket, first.height) for url in urls)]
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        first = self.previews[0]
+        text = f"{len(self.previews)} previews of {first.path} at {first.url}"
+        return {"text/html": self.html(), "text/plain": text}
+
+    def html(self) -> str:
+        outputs = [ft("div", Safe(each.html()), style="flex:1 1 280px;min-width:0") for each in self.previews]
+        return to_xml(ft("div", *outputs, style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start"))

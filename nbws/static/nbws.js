@@ -27,81 +27,195 @@
     if (config && config.wsReconnectDelay === "full-jitter") {
       config.wsReconnectDelay = (tries) => Math.min(250 * 2 ** tries, 3000) * (0.5 + Math.random() / 2);
     }
-    if (window.htmx && window.htmx.createWebSocket) window.htmx.createWebSocket = connect;
   });
 
   /* -- a websocket that was cut off goes on where it was: both sides count what they have received, and send again what
-     the other has missed. Where the server cannot, the page is fetched anew. */
+     the other has missed. Where that is not possible, the page is fetched anew. */
+
+  /* In place of the ws extension's own as soon as that is there, so that what an author sets stays. */
+  document.addEventListener("load", function takeOver({ target }) {
+    if (target.tagName !== "SCRIPT" || !window.htmx || !window.htmx.createWebSocket) return;
+    document.removeEventListener("load", takeOver, true);
+    window.htmx.createWebSocket = connect;
+  }, true);
+
   const MARK = "\0nbws", COMES_BACK = [1006, 1011, 1012, 1013], KEPT = 256, KEPT_CHARACTERS = 1 << 20, ACKNOWLEDGED = 32;
-  const cutOff = new Map();  // address -> what was said on the sockets to it that are to come back
+  // Milliseconds: without a word until the server is asked, for its answer, and until one that does not greet is another's.
+  const SILENT = 20000, PATIENCE = 10000, GREETS = 1000;
+  const conversations = new WeakMap();  // socket -> what was said on it and on those before it
+  const served = new Set();  // sockets on which the server has greeted
+  const others = new Set();  // addresses at which something else serves: an app that is mounted, say
+  let continued = null;  // the conversation with which the next socket goes on
+
   function connect(url) {
     const address = new URL(url, document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
-    const waiting = cutOff.get(address.href) || [];
-    const said = waiting.shift() || { key: "", received: 0, sent: 0, log: [], size: 0, held: [] };
     const place = address.href;
+    if (address.host !== location.host || others.has(place)) return asItIs(new WebSocket(address));
+    const said = continued && continued.place === place ? continued
+      : { place, key: "", received: 0, sent: 0, log: [], size: 0, held: [], late: null, left: [] };
     address.searchParams.set("nbws-resume", said.key && `${said.key}.${said.received}`);
-    const socket = new WebSocket(address);
-    socket.binaryType = window.htmx.config.wsBinaryType;
+    const socket = said.socket = asItIs(new WebSocket(address));
+    conversations.set(socket, said);
     const transmit = socket.send.bind(socket);
-    let greeted = false, late = null;  // what came while the page was fetched anew
-    const keep = (data) => {
+    let maySpeak = false, isOther = false, isLeft = false, asked = null, heard = 0;
+
+    const drop = () => { said.size -= said.log.shift().length || 0; };
+    socket.send = (data) => {
+      // While the page is fetched anew, the answer would be taken for a part of it.
+      if (!maySpeak || said.late) return void said.held.push(data);
       said.sent += 1;
       said.log.push(data);
       said.size += data.length || 0;
-      while (said.log.length > KEPT || said.size > KEPT_CHARACTERS) said.size -= said.log.shift().length || 0;
-    };
-    socket.send = (data) => {
-      if (!greeted) return void said.held.push(data);
-      keep(data);
+      while (said.log.length > KEPT || said.size > KEPT_CHARACTERS) drop();
       transmit(data);
+      if (isOther) return;
+      if (said.sent % ACKNOWLEDGED === 0 || said.size > KEPT_CHARACTERS / 4) transmit(`${MARK}${said.received}?`);
+    };
+    const acknowledge = (got) => { while (said.log.length > said.sent - got) drop(); };
+    const speak = () => {
+      maySpeak = true;
+      sendHeld(said);
+    };
+    const isAnothers = () => {
+      if (maySpeak || said.key || socket.readyState !== WebSocket.OPEN) return;
+      isOther = true;
+      speak();
     };
     const greet = ({ key, got, resync }) => {
-      if (said.key === key) {
-        const missed = Math.min(said.sent - got, said.log.length);
-        for (const data of said.log.slice(said.log.length - missed)) transmit(data);
+      let isWhole = !resync;
+      if (isOther) {  // it was only slow
+        isOther = false;
+        said.key = key;
+      } else if (said.key === key) {
+        isWhole = said.log.length >= said.sent - got;
+        acknowledge(got);
+        said.log.forEach((data) => transmit(data));
       } else {
         Object.assign(said, { key, received: 0, sent: 0, log: [], size: 0 });
       }
-      greeted = true;
-      for (const data of said.held.splice(0)) socket.send(data);
-      if (!resync) return;
-      late = [];
-      fetchAnew().then(() => {
-        const events = late;
-        late = null;
-        for (const data of events) socket.dispatchEvent(Object.assign(new MessageEvent("message", { data }), { again: true }));
-      });
+      served.add(socket);
+      for (const old of said.left.splice(0)) old.close();
+      if (!isWhole) resynchronise(said);
+      speak();
     };
     socket.addEventListener("message", (event) => {
       if (event.again) return;
+      if (isLeft) return event.stopImmediatePropagation();  // it comes again
+      [heard, asked] = [performance.now(), null];
       if (typeof event.data === "string" && event.data.startsWith(MARK)) {
         event.stopImmediatePropagation();
-        return greet(JSON.parse(event.data.slice(MARK.length)));
+        const told = JSON.parse(event.data.slice(MARK.length));
+        return told.key ? greet(told) : acknowledge(told.got);
+      }
+      if (!said.key) {
+        others.add(place);
+        return isAnothers();
       }
       said.received += 1;
       if (said.received % ACKNOWLEDGED === 0) transmit(MARK + said.received);
-      if (late) {
+      if (said.late) {
         event.stopImmediatePropagation();
-        late.push(event.data);
+        said.late.push([said.received, event.data]);
       }
     });
-    socket.addEventListener("close", ({ code }) => {
-      if (COMES_BACK.includes(code)) cutOff.set(place, [...(cutOff.get(place) || []), said]);
+    socket.addEventListener("close", (event) => {
+      if (isLeft) return event.stopImmediatePropagation();
+      served.delete(socket);
+      if (!COMES_BACK.includes(event.code)) conversations.delete(socket);
     });
+
+    /* A cable that was pulled closes nothing, so a server that has long been silent is asked whether it is there. */
+    socket.askWhether = (isUrgent) => {
+      if (asked || socket.readyState !== WebSocket.OPEN || !isUrgent && performance.now() - heard < SILENT) return;
+      const mine = asked = {};
+      transmit(`${MARK}${said.received}?`);
+      setTimeout(() => asked === mine && leaveAlone(), PATIENCE);
+    };
+    /* To htmx it was cut. It is not closed before another one is there: should the server still hear it, it would take
+       that for a goodbye. */
+    const leaveAlone = () => {
+      if (socket.readyState === WebSocket.CONNECTING) socket.close();
+      if (socket.readyState !== WebSocket.OPEN) return;
+      Object.defineProperty(socket, "readyState", { value: WebSocket.CLOSED });
+      said.left.push(socket);
+      socket.dispatchEvent(new CloseEvent("close", { code: 1006 }));
+      isLeft = true;
+    };
+    socket.addEventListener("open", () => setTimeout(isAnothers, GREETS));
+    setTimeout(() => maySpeak || leaveAlone(), SILENT);
     return socket;
   }
+  function asItIs(socket) {
+    socket.binaryType = window.htmx.config.wsBinaryType;
+    return socket;
+  }
+  const askAll = (isUrgent) => served.forEach((socket) => socket.askWhether(isUrgent));
+  setInterval(() => askAll(false), SILENT / 4);
+  window.addEventListener("online", () => askAll(true));
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) askAll(true); });
 
-  let fetching = null;
-  function fetchAnew() {
-    fetching = fetching || (async () => {
-      const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(5000) });
-      if (answer.ok && (answer.headers.get("content-type") || "").includes("html")) {
-        await change({ old: null, new: await answer.text() });
+  /* Two elements may have the same address, so what goes on is told by the element: by htmx's wrapper of its socket. */
+  document.addEventListener("htmx:wsClose", ({ target }) => {
+    const wrapper = (target["htmx-internal-data"] || {}).webSocket;
+    if (!wrapper || wrapper.goesOn) return;
+    const init = wrapper.init;
+    wrapper.goesOn = true;
+    wrapper.init = () => {
+      continued = wrapper.socket.readyState === WebSocket.OPEN ? null : conversations.get(wrapper.socket);
+      try { init.call(wrapper); } finally { continued = null; }
+    };
+    wrapper.publicInterface.reconnect = wrapper.init;
+  });
+
+  /* What comes meanwhile waits, and goes where the page has it already: the server says how much was sent before. */
+  const sendHeld = (said) => { for (const data of said.held.splice(0)) said.socket.send(data); };
+  function resynchronise(said) {
+    said.late = [];
+    const fetched = said.fetched = fetchAnew(said);
+    fetched.then((sent) => {
+      if (said.fetched !== fetched) return;  // another one is on its way
+      const events = said.late.filter(([number]) => number > (sent.get(said.key) || 0));
+      said.late = null;
+      for (const [, data] of events) said.socket.dispatchEvent(Object.assign(new MessageEvent("message", { data }), { again: true }));
+      sendHeld(said);
+    });
+  }
+
+  let following = null, last = Promise.resolve();
+  const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+  function fetchAnew(said) {
+    following = following || { of: [] };
+    const { of } = following;
+    of.push(said);
+    following.done = following.done || (last = last.then(async () => {
+      await pause(50);  // in which the page's other sockets are back; one that comes later needs a later page
+      following = null;
+      const keys = of.map(({ key }) => key), sent = new Map();
+      try {
+        const answer = await fetchPage(keys);
+        const isPage = answer !== null && answer.ok && (answer.headers.get("content-type") || "").includes("html");
+        if (isPage) {
+          await change({ old: null, new: await answer.text() });
+          (answer.headers.get("nbws-sent") || "").split(",").forEach((number, n) => sent.set(keys[n], Number(number)));
+        } else {
+          console.warn("nbws: the page could not be fetched anew; reload it");
+        }
+        document.dispatchEvent(new CustomEvent("nbws:resync", { detail: { fetched: isPage } }));
+      } catch (error) {
+        console.warn("nbws: the page could not be fetched anew; reload it", error);
       }
-      document.dispatchEvent(new CustomEvent("nbws:resync"));
-    })().catch((error) => console.warn("nbws: the page could not be fetched anew", error)).finally(() => { fetching = null; });
-    return fetching;
+      return sent;
+    }));
+    return following.done;
+  }
+  async function fetchPage(keys) {
+    for (const wait of [1000, 3000, 0]) {
+      const headers = { "nbws-resync": keys.join() };
+      const answer = await fetch(location.href, { cache: "no-store", headers, signal: AbortSignal.timeout(5000) }).catch(() => null);
+      if (answer || !wait) return answer;
+      await pause(wait);
+    }
   }
 
   /* -- the state of the page's websockets, for the line over the preview */

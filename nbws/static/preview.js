@@ -24,9 +24,9 @@
 
   /* What all previews of the app in this notebook know: few of them have a feed. What was dismissed stays so in the
      preview that takes the place of this one when the cell is run again. */
-  const known = (window.nbwsPreviews ||= new Map());
-  if (!known.has(origin)) known.set(origin, { live: null, dismissed: new Set(), dismissedCount: 0, draws: new Set() });
-  const shared = known.get(origin);
+  const known = (window.nbwsPreviews ||= new Map()), port = new URL(frame.src).port;
+  if (!known.has(port)) known.set(port, { live: null, dismissed: new Set(), dismissedCount: 0, draws: new Set() });
+  const shared = known.get(port);
 
   let page = null;
   function draw() {

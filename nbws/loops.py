@@ -1,0 +1,94 @@
+"""Two loops: what runs on one of them, awaited on the other; and waiting for it in a cell, which does not await.
+
+A cell runs on the kernel's loop. Who waits there, without awaiting, for what runs on that very loop waits for ever;
+with nest_asyncio2 the loop goes on meanwhile. It is loaded, and the loop patched, when that first happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import weakref
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from nbws.errors import NbwsError
+
+__all__ = ["Loop", "on", "share", "wait", "wait_for_thread"]
+
+T = TypeVar("T")
+Loop = asyncio.AbstractEventLoop
+
+_shared: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
+def share(loop: Loop) -> None:
+    """From now on handlers run on *loop* as well, so that who blocks it has to let it go on."""
+    _shared.add(loop)
+
+
+async def on(loop: Loop | None, work: Coroutine[Any, Any, T]) -> T:
+    """What *work* gives or raises, run on *loop*, in the caller's context; None is the caller's own.
+
+    Cancelled with its caller.
+    """
+    if loop is None or loop is asyncio.get_running_loop():
+        return await work
+
+    async def outcome() -> tuple[Any, BaseException | None]:
+        try:
+            return await work, None
+        except asyncio.CancelledError:
+            raise
+        except BaseException as exc:
+            # As a value: a SystemExit in a task would end the loop, and with it the kernel.
+            return None, exc
+
+    run = outcome()
+    try:
+        future = asyncio.run_coroutine_threadsafe(run, loop)
+    except RuntimeError:
+        run.close()
+        work.close()
+        raise NbwsError("the loop that this handler runs on has been closed") from None
+    result, exception = await asyncio.wrap_future(future)
+    if exception is not None:
+        raise exception
+    return result  # type: ignore[no-any-return]
+
+
+def wait(loop: Loop, work: Coroutine[Any, Any, T]) -> T:
+    """What *work* gives or raises, run on *loop*, for a caller in another thread that does not await."""
+    return _result(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+def wait_for_thread(thread: Any, seconds: float) -> None:
+    """Wait until *thread* has ended, *seconds* at the most."""
+    own = _own_shared_loop()
+    if own is None:
+        thread.join(seconds)
+    else:
+        own.run_until_complete(asyncio.to_thread(thread.join, seconds))
+
+
+def _result(future: concurrent.futures.Future[T]) -> T:
+    own = _own_shared_loop()
+    return future.result() if own is None else own.run_until_complete(asyncio.wrap_future(future, loop=own))
+
+
+def _own_shared_loop() -> Loop | None:
+    """The loop that runs in this thread, able to be run within itself; None where nothing waits for it."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    if loop not in _shared:
+        return None
+    try:
+        import nest_asyncio2
+    except ImportError:
+        raise NbwsError(
+            "this waits in a cell for a handler that runs on the same loop; pip install nest-asyncio2, or await it"
+        ) from None
+    nest_asyncio2.apply(loop)
+    return loop
