@@ -16,11 +16,11 @@ SCALED = ("picows", "nbws", "websockets")
 
 def measure(quick: bool = False) -> Report:
     size = 200 if quick else 2000
-    found = rounds(PEERS, "broadcast", size, 10, 1 if quick else 5)
+    found = rounds(PEERS, "broadcast", size, 10, 1 if quick else 3)
     found |= rounds(("FastHTML",), "broadcast", size, 2, 1)  # seconds for each round
     cpu = {peer: least(figures, "cpu") for peer, figures in found.items()}
-    numbers = (10, 100) if quick else (10, 100, 500, 1000, 2000)
-    scale = {n: rounds(SCALED, "broadcast", n, 10, 1 if quick else 3) for n in numbers}
+    numbers = (10, 100) if quick else (10, 100, 500, 2000)
+    scale = {n: rounds(SCALED, "broadcast", n, 10, 1 if quick else 2) for n in numbers}
     took = {n: {peer: least(figures[peer], "p50") / 1000 for peer in SCALED} for n, figures in scale.items()}
     if not quick:
         lines = {peer: [(n, figures[peer]) for n, figures in took.items()] for peer in SCALED}

@@ -16,12 +16,12 @@ SCALED = ("picows", "nbws", "Starlette")
 
 
 def measure(quick: bool = False) -> Report:
-    count, messages = (1, 2000) if quick else (5, 20_000)
+    count, messages = (1, 2000) if quick else (4, 20_000)
     many = rounds(PEERS, "echo", 50, messages // 50, count)
     one = rounds(PEERS, "echo", 1, messages // 4, count)
     cpu = {peer: least(figures, "cpu") for peer, figures in many.items()}
     p50 = {peer: least(figures, "p50") for peer, figures in one.items()}
-    scale = _scale((1, 50) if quick else (1, 10, 50, 200, 1000, 2000), messages, 1 if quick else 3)
+    scale = _scale((1, 50) if quick else (1, 10, 50, 200, 1000, 2000), messages, 1 if quick else 2)
     if not quick:
         lines = {peer: [(n, figures[peer]) for n, figures in scale.items()] for peer in SCALED}
         plot.write("message-cost", "µs of CPU for a message", "connections", lines)

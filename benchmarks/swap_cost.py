@@ -64,7 +64,7 @@ class BoundWorker(Worker):
         entry = desk.table.get_live(KEY)
         assert entry is not None
         self._handler, self._version = entry.definition.target, entry.current
-        self._max_depth = desk.limits.json_depth
+        self._max_depth, self._is_at_home = desk.limits.json_depth, True
 
 
 def _bound_worker(*omitted: str) -> type[BoundWorker]:

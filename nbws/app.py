@@ -916,7 +916,7 @@ class App:
             if options is not None:
                 self.options = options
             self._runs_on_kernel = self._needs_kernel_loop(new)
-            self.table = new  # last: who sees another table looks at the options again
+            self.table = new  # last: who sees another table looks at all the rest again
             changed = changes(old, new)
             for change in changed:
                 if change.after is not None:  # going back to a version takes its function that was taken last
@@ -933,7 +933,7 @@ class App:
         return changed
 
     def _needs_kernel_loop(self, table: HandlerTable) -> bool:
-        """Whether anything of this app runs on the kernel's loop, with *table*."""
+        """Whether anything in *table* runs on the kernel's loop."""
         if self._notebook is None or self._notebook.loop is None:
             return False
         handlers = (entry.definition.target for _, entry in table.live(WEBSOCKET))

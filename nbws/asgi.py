@@ -141,15 +141,15 @@ class AsgiApp:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] in ("http", "websocket"):
-            # In the server's own scope, of which the gate cleans what is logged.
-            scope[STRAIGHT] = _is_straight(scope, receive, send)
+            if scope["type"] == "websocket":
+                scope[STRAIGHT] = _is_straight(scope, receive, send)
             await self._gate(scope, receive, send)
 
     # -- routing
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         stack = self._stack()
-        is_straight = scope[STRAIGHT] and not self._has_middleware
+        is_straight = scope.get(STRAIGHT, False) and not self._has_middleware
         await stack({**scope, "app": self._desk, STRAIGHT: is_straight}, receive, send)
 
     def _stack(self) -> ASGIApp:

@@ -273,6 +273,7 @@ class _Field(NamedTuple):
     name: str
     annotation: Any
     has_default: bool
+    convert: Converter | None  #: for text, as which forms send numbers; None where text is what is wanted
 
 
 _PLAIN = (str, int, float, bool)
@@ -291,7 +292,10 @@ def _quick_source(parameter: inspect.Parameter, annotation: Any, source: Source 
     # The names are those of what htmx says: fields of which it is not plain what they are.
     if plain not in _PLAIN or parameter.name in ("headers", "HEADERS", "data") or parameter.name.startswith("hx_"):
         return None
-    return _Field(parameter.name, plain_type(annotation), parameter.default is not parameter.empty)
+    wanted, convert = plain_type(annotation), None
+    if plain is not str and typing.get_origin(wanted) is not list:
+        wanted, convert = wanted | str, converter(annotation)
+    return _Field(parameter.name, wanted, parameter.default is not parameter.empty, convert)
 
 
 def _quick(sources: Sequence[Source | _Field | None]) -> Quick | None:
@@ -314,6 +318,13 @@ def _quick(sources: Sequence[Source | _Field | None]) -> Quick | None:
     places = iter(range(len(fields)))
     plan = [(next(places), None) if isinstance(source, _Field) else (0, source) for source in sources]
     is_plain = all(source is None for _, source in plan)
+    numbers = [(place, field.convert) for place, field in enumerate(fields) if field.convert is not None]
+
+    def converted(values: list[Any]) -> list[Any]:
+        for place, convert in numbers:
+            if type(values[place]) is str:
+                values[place] = convert(values[place])
+        return values
 
     def quick(frame: str, call: Call, max_depth: int) -> Sequence[Any] | None:
         # An object takes five characters for a level, so most frames are seen to be flat enough at a glance.
@@ -321,11 +332,16 @@ def _quick(sources: Sequence[Source | _Field | None]) -> Quick | None:
         if not is_flat and frame.count("{") + frame.count("[") > max_depth:
             return None
         try:
-            values = as_tuple(decode(frame))
+            values: Sequence[Any] = as_tuple(decode(frame))
         except (msgspec.MsgspecError, RecursionError, UnicodeError):
             return None
         if values[-1] is not absent or (may_lack and absent in values[:-1]):
             return None
+        if numbers:
+            try:
+                values = converted(list(values))
+            except Refused:
+                return None
         if is_plain:
             return values[:-1]
         return [values[place] if source is None else source(call) for place, source in plan]

@@ -128,7 +128,7 @@ class Worker:
         self._handler: WsHandler
         self._version: Version
         self._records = self._max_depth = 0
-        self._is_quick = False  # whether messages are bound in one step, where they can be, and handled here
+        self._is_at_home = False
         self._call_of_none = Call(connection, connection.app, connection.path_params, query, NOTHING)
         self._shared = getattr(connection.session, "shared", None)  # among workers, by a store
         self._loop = asyncio.get_running_loop()
@@ -153,7 +153,7 @@ class Worker:
         self._waits_for_endpoint = False
         self._connection.poke()
         reached = Latch()
-        self._inbox.put(reached)
+        self._inbox.mark(reached)
         await reached.wait()
 
     async def finish(self, task: asyncio.Task[None]) -> None:
@@ -238,8 +238,7 @@ class Worker:
         token = watching.set(recorded.watch) if recorded is not None else None
         try:
             connection, bound, args = self._connection, handler.message, None
-            if self._is_quick and type(frame) is str:
-                assert bound.quick is not None
+            if bound.quick is not None and self._is_at_home and type(frame) is str:
                 args = bound.quick(frame, self._call_of_none, self._max_depth)
             if args is None:
                 await self._run(frame, bound)
@@ -336,8 +335,8 @@ class Worker:
         self._version, self._handler = version, handler
         self._speak_as(handler.message, version)
         self._records, self._max_depth = self._desk.recorded_messages, self._desk.limits.json_depth
-        is_here = self._shared is None and self._desk.loop_for(self._connection.key) is None
-        self._is_quick = handler.message.quick is not None and is_here
+        # With no other loop to run on, and no store to be held in step with.
+        self._is_at_home = self._shared is None and self._desk.loop_for(self._connection.key) is None
         self._looked_up_in = table.stamp
         return True
 

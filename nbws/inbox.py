@@ -11,22 +11,23 @@ from nbws.latch import Latch
 __all__ = ["Inbox", "Item"]
 
 Item = str | bytes | Latch
-"""A frame, or what tells that all before it has been taken."""
+"""A frame, or what is set when all before it has been taken."""
 
 
 class Inbox:
-    """Frames in order, for one who takes them. It is full from *limit* frames on, or *size* characters and bytes, and
-    keeps what is put all the same.
+    """Frames in order, for one who takes them. From *most* or *most_bytes* on it is full, and takes more even so.
 
     On its loop only. `on_room` is called where it was full and is not any more.
     """
 
-    __slots__ = ("_items", "_left", "_limit", "_loop", "_room", "_taker", "on_room")
+    __slots__ = ("_bytes", "_items", "_loop", "_most", "_most_bytes", "_room", "_taker", "is_full", "on_room")
 
-    def __init__(self, limit: int, size: int) -> None:
+    def __init__(self, most: int, most_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._items: deque[Item] = deque()
-        self._limit, self._left = limit, size
+        self._most, self._most_bytes = most, most_bytes
+        self._bytes = 0
+        self.is_full = False
         self._taker: asyncio.Future[None] | None = None
         self._room: Latch | None = None  # made where somebody waits for that
         self.on_room: Callable[[], None] | None = None
@@ -34,16 +35,18 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._items)
 
-    @property
-    def is_full(self) -> bool:
-        return len(self._items) >= self._limit or self._left <= 0
-
-    def put(self, item: Item) -> None:
-        self._items.append(item)
-        if type(item) is not Latch:
-            self._left -= len(item)  # type: ignore[arg-type]
+    def put(self, frame: str | bytes) -> None:
+        self._items.append(frame)
+        self._bytes += len(frame)
+        if len(self._items) >= self._most or self._bytes >= self._most_bytes:
+            self.is_full = True
         if self._taker is not None:
             self.poke()
+
+    def mark(self, reached: Latch) -> None:
+        """Have *reached* taken after what waits now."""
+        self._items.append(reached)
+        self.poke()
 
     async def room(self) -> None:
         """Wait until it is not full."""
@@ -57,12 +60,12 @@ class Inbox:
         items = self._items
         if not items:
             return None
-        was_full = len(items) >= self._limit or self._left <= 0
         item = items.popleft()
-        if type(item) is not Latch:
-            self._left += len(item)  # type: ignore[arg-type]
-        if was_full and len(items) < self._limit and self._left > 0:
-            self._has_room()
+        if not isinstance(item, Latch):
+            self._bytes -= len(item)
+            if self.is_full and len(items) < self._most and self._bytes < self._most_bytes:
+                self.is_full = False
+                self._has_room()
         return item
 
     def filled(self) -> asyncio.Future[None]:

@@ -79,8 +79,13 @@ class _Transport:
 class PicowsSocket(UvicornSocket, WSListener):
     """See the module."""
 
+    __slots__ = ("_frames", "_may_push")
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._may_push = (
+            False  # whether a message can be written at once; kept, as each look at all that it hangs on is far
+        )
         self._picows: Any = None  # the parser, from the accept on
         self._frames: WSTransport | None = None  # what writes frames
         self._handed = bytearray()  # frames for uvicorn's protocol, which takes many in less time than each by itself
@@ -90,8 +95,10 @@ class PicowsSocket(UvicornSocket, WSListener):
 
     async def send(self, message: Any) -> None:
         await super().send(message)
-        if self._picows is None and self.handshake_complete and message["type"] == "websocket.accept":
+        if message["type"] == "websocket.accept" and self.handshake_complete and not self.conn.extensions:
             self._begin()
+        if message["type"] != "websocket.send":
+            self._look()
 
     def _begin(self) -> None:
         """Have picows expect the beginning of a frame."""
@@ -112,11 +119,15 @@ class PicowsSocket(UvicornSocket, WSListener):
         if self._picows is not None:
             self._picows.connection_lost(exc)  # it writes past the transport, and the number of its socket goes
             self._picows = self._frames = None
+        self._look()
         super().connection_lost(exc)
 
     # -- what comes
 
     def parse(self, data: bytes) -> None:
+        if self._picows is None:  # what is compressed is uvicorn's
+            super().parse(data)
+            return
         at, end = 0, len(data)
         while at < end and self._frames is not None:
             buffer = self._picows.get_buffer(-1)
@@ -193,8 +204,37 @@ class PicowsSocket(UvicornSocket, WSListener):
     # -- what is sent
 
     def push(self, data: str | bytes) -> bool:
-        frames = self._frames
-        if frames is None or self.conn.state is not State.OPEN or not self.writable.is_set():
-            return False
-        frames.send(_TEXT if isinstance(data, str) else _BINARY, data)
+        if not self._may_push:
+            return self._picows is None and super().push(data)
+        self._frames.send(_TEXT if isinstance(data, str) else _BINARY, data)  # type: ignore[union-attr]
         return True
+
+    def _look(self) -> None:
+        is_open = self._frames is not None and self.conn.state is State.OPEN
+        self._may_push = is_open and self.writable.is_set()
+
+    # After each of these it may be another.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._look()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._look()
+
+    def handle_close(self, event: Any) -> None:
+        super().handle_close(event)
+        self._look()
+
+    def handle_parser_exception(self) -> None:
+        super().handle_parser_exception()
+        self._look()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self._look()
+
+    def _say_goodbye(self) -> None:
+        super()._say_goodbye()
+        self._look()

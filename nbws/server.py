@@ -132,17 +132,15 @@ class Server:
         self._limits = limits
         self._startup_error = startup_error
         self._failure: BaseException | None = None
-        compresses = not _is_loopback(sock) if compression is None else compression
-        self._ws = websocket_class(compresses=compresses)
         config = uvicorn.Config(
             app,
             http=http_door(limits),
             h11_max_incomplete_event_size=limits.header_bytes,
-            ws=self._ws,
+            ws=websocket_class(),
             ws_max_size=limits.message_bytes,
             ws_ping_interval=limits.ping_seconds,
             ws_ping_timeout=limits.ping_seconds,
-            ws_per_message_deflate=compresses,
+            ws_per_message_deflate=not _is_loopback(sock) if compression is None else compression,
             lifespan="on",
             log_config=None,
             access_log=False,
@@ -222,7 +220,7 @@ class Server:
         make_loop = self._uvicorn.config.get_loop_factory() or asyncio.new_event_loop
         loop = self.loop = make_loop()
         haste = Haste(loop)  # the main thread may compute
-        self._uvicorn.config.ws_protocol_class = noting(self._ws, haste.note)
+        self._uvicorn.config.ws_protocol_class = noting(websocket_class(), haste.note)
         try:
             # Not asyncio.run, which nest_asyncio replaces in many a notebook.
             loop.run_until_complete(self._uvicorn.serve(sockets=[self._sock]))

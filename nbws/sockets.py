@@ -85,10 +85,9 @@ class UvicornSocket(WebsocketDoor):
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:
-        """Close with 1012, and let the peer answer that.
+        """Close with 1012, and read on until the peer has said that it knows, for a moment.
 
-        uvicorn would end the socket at once. Where the peer is still sending that resets it, and what is on its way to
-        the peer is lost: the close frame, and replies before it.
+        What is closed while the peer sends is reset, and the close frame lost with it.
         """
         if self.close_sent or self.conn.state is not State.OPEN or self.transport.is_closing():
             super().shutdown()
@@ -97,7 +96,7 @@ class UvicornSocket(WebsocketDoor):
         self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.RESTART})
         self.conn.send_close(CloseCode.RESTART)
         self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True  # what comes now is thrown away
+        self.close_sent = True
         self.close_timer = self.loop.call_later(_GOODBYE_SECONDS, self.transport.close)
         self.go_on()
 
@@ -217,12 +216,9 @@ def noting(kind: type[UvicornSocket], note: Callable[[], None]) -> type[UvicornS
     return Noting
 
 
-def websocket_class(*, compresses: bool = False) -> type[UvicornSocket]:
-    """The class of the server's websockets: over picows where that is installed, and it is not asked for uvicorn's.
-
-    A server that *compresses* has uvicorn's: picows does not.
-    """
-    if compresses or os.environ.get(_ASKED) == "uvicorn":
+def websocket_class() -> type[UvicornSocket]:
+    """The class of the server's websockets: over picows where that is installed, and it is not asked for uvicorn's."""
+    if os.environ.get(_ASKED) == "uvicorn":
         return UvicornSocket
     try:
         picows_socket = importlib.import_module("nbws.picows_socket")

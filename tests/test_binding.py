@@ -593,6 +593,13 @@ def test_what_a_form_sends_is_taken_quickly() -> None:
     assert quick(frame, call(), 64) == ("hi",)
 
 
+def test_what_a_form_sends_as_text_is_taken_quickly_for_the_number_that_it_is() -> None:
+    quick = compiled(several).quick
+    assert quick is not None
+    assert list(quick('{"n":"5","msg":"6","share":"0.5","on":"on"}', call(), 64) or ()) == [5, "6", 0.5, True]
+    assert quick('{"n":"5.5","msg":"6","share":"0.5","on":"on"}', call(), 64) is None
+
+
 @pytest.mark.parametrize(
     "frame",
     [
