@@ -17,9 +17,8 @@ from typing import Any, TypeVar
 
 import pytest
 from clients import SECONDS
-from cuts import Recorded, Roamer, Watched, check, is_settled
+from cuts import Roamer, Watched, check, is_settled, record_all
 
-import nbws.asgi
 from nbws import Limits
 
 T = TypeVar("T")
@@ -120,7 +119,7 @@ def pull_again_and_again(
 
     The app sends to its one client three times *every* so many seconds, or somewhat less.
     """
-    patch.setattr(nbws.asgi, "Outbox", Recorded)
+    record_all(patch)
     seen: list[dict[str, Any]] = []
     with cable() as line:
         watched = Watched(limits, host=SERVER, allowed_hosts=[SERVER])

@@ -24,6 +24,7 @@ from websockets.exceptions import WebSocketException
 import nbws.asgi
 from nbws import App, Limits
 from nbws.common import P
+from nbws.connection import Connection
 from nbws.outbox import Outbox
 
 LIMITS = Limits(resume_seconds=3.0, resume_messages=128, ping_seconds=1.0, connections=200)
@@ -42,6 +43,21 @@ class Recorded(Outbox):
         if is_taken:
             self.record.append(data)
         return is_taken
+
+
+def record_all(patch: pytest.MonkeyPatch) -> None:
+    """Have each connection's outbox remember what is sent on it, also what goes past the outbox."""
+    push = Connection._push
+
+    def recorded(connection: Connection, data: str | bytes, size: int) -> bool:
+        with connection._lock:  # under which the outbox is filled, so that the order is the one of sending
+            is_taken = push(connection, data, size)
+            if is_taken and isinstance(connection._outbox, Recorded):
+                connection._outbox.record.append(data)
+        return is_taken
+
+    patch.setattr(Connection, "_push", recorded)
+    patch.setattr(nbws.asgi, "Outbox", Recorded)
 
 
 class Watched:
@@ -299,7 +315,7 @@ def check(watched: Watched, roamers: list[Roamer]) -> dict[str, Any]:
 
 def run_cuts(patch: pytest.MonkeyPatch, *, cuts: int, clients: int, seed: int, seconds: float) -> dict[str, Any]:
     """`roam` on an app of its own."""
-    patch.setattr(nbws.asgi, "Outbox", Recorded)
+    record_all(patch)
     watched = Watched()
     work = roam(watched, cuts=cuts, clients=clients, seed=seed, seconds=seconds)
     with running(watched.app):
