@@ -1,7 +1,8 @@
 """Servers that do the same by other means. `python peers.py NAME PORT` serves one of PEERS, at /ws.
 
 Each answers what htmx sends for a form, `{"msg": ..., "HEADERS": {...}}`, with a fragment that says the same, and "go"
-with 2 KB to all who are connected. The panel of nbws and its recorder are not at work in a script.
+with a fragment of 2 KB to all who are connected, in 55 paragraphs: rendered once by all but FastHTML, whose `send`
+renders for each. The panel of nbws and its recorder are not at work in a script.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-TEXT = "x" * 2000
+LINES = [f"line {n} of a chat" for n in range(55)]
+EVERYBODY = f'<div id="all" hx-swap-oob="true">{"".join(f"<p>{line} &amp; more</p>" for line in LINES)}</div>'
 
 
 def picows(port: int) -> None:
@@ -20,7 +22,7 @@ def picows(port: int) -> None:
     from picows import WSListener, WSMsgType, ws_create_server
 
     decode, connected = msgspec.json.Decoder().decode, set()
-    everybody = f'<div id="all" hx-swap-oob="true">{TEXT}</div>'.encode()
+    everybody = EVERYBODY.encode()
 
     class Echo(WSListener):
         def on_ws_connected(self, transport: Any) -> None:
@@ -54,7 +56,6 @@ def websockets(port: int) -> None:
     from websockets.asyncio.server import broadcast, serve
 
     decode, connected = msgspec.json.Decoder().decode, set()
-    everybody = f'<div id="all" hx-swap-oob="true">{TEXT}</div>'
 
     async def talk(socket: Any) -> None:
         connected.add(socket)
@@ -62,7 +63,7 @@ def websockets(port: int) -> None:
             async for message in socket:
                 msg = decode(message)["msg"]
                 if msg == "go":
-                    broadcast(connected, everybody)
+                    broadcast(connected, EVERYBODY)
                 else:
                     await socket.send(f'<div id="out" hx-swap-oob="true">Hello {msg}</div>')
         finally:
@@ -82,7 +83,6 @@ def starlette(port: int) -> None:
     from starlette.routing import WebSocketRoute
 
     decode, connected = msgspec.json.Decoder().decode, set()
-    everybody = f'<div id="all" hx-swap-oob="true">{TEXT}</div>'
 
     async def talk(websocket: Any) -> None:
         await websocket.accept()
@@ -92,7 +92,7 @@ def starlette(port: int) -> None:
                 msg = decode(message)["msg"]
                 if msg == "go":
                     for each in connected:
-                        await each.send_text(everybody)
+                        await each.send_text(EVERYBODY)
                 else:
                     await websocket.send_text(f'<div id="out" hx-swap-oob="true">Hello {msg}</div>')
         finally:
@@ -104,7 +104,7 @@ def starlette(port: int) -> None:
 
 def fasthtml(port: int) -> None:
     import uvicorn
-    from fasthtml.common import Div, FastHTML  # type: ignore[import-untyped,unused-ignore]
+    from fasthtml.common import Div, FastHTML, P  # type: ignore[import-untyped,unused-ignore]
 
     app, connected = FastHTML(exts="ws"), {}
 
@@ -119,7 +119,7 @@ def fasthtml(port: int) -> None:
         if msg != "go":
             return Div("Hello " + msg, id="out")
         for each in tuple(connected.values()):
-            await each(Div(TEXT, id="all"))
+            await each(Div(*[P(line, " & more") for line in LINES], id="all"))
         return None
 
     uvicorn.run(app, port=port, log_level="error")
@@ -129,14 +129,14 @@ def nbws(port: int) -> None:
     from nbws import App, Limits
     from nbws.html import TagMaker
 
-    div = TagMaker("div")
+    div, p = TagMaker("div"), TagMaker("p")
     app = App(port=port, limits=Limits(connections=20_000))
 
     @app.ws("/ws")
     async def talk(msg: str) -> Any:
         if msg != "go":
             return div("Hello " + msg, id="out")
-        app.broadcast(div(TEXT, id="all"))
+        app.broadcast(div(*[p(line, " & more") for line in LINES], id="all"))
         return None
 
     app.run()

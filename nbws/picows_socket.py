@@ -7,6 +7,7 @@ alive and closed. What picows itself refuses, it says in its close frame, and th
 
 from __future__ import annotations
 
+import importlib.metadata
 from typing import Any
 
 import picows.picows
@@ -17,6 +18,11 @@ from websockets.protocol import State
 from nbws.sockets import UvicornSocket
 
 __all__ = ["PicowsSocket"]
+
+_VERSION = "2.3."
+if not importlib.metadata.version("picows").startswith(_VERSION):
+    # Its parser is made in another way in another version, as it is no part of what picows promises.
+    raise ImportError(f"nbws knows the parser of picows {_VERSION}*; pip install 'nbws[fast]' brings it")
 
 _Parser: Any = picows.picows.WSProtocol  # type: ignore[attr-defined]
 _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY

@@ -218,7 +218,7 @@ def noting(kind: type[UvicornSocket], note: Callable[[], None]) -> type[UvicornS
 
 def websocket_class() -> type[UvicornSocket]:
     """The class of the server's websockets: over picows where that is installed, and it is not asked for uvicorn's."""
-    if os.environ.get(_ASKED) == "uvicorn":
+    if os.environ.get(_ASKED) == "uvicorn" or os.name == "nt":  # where picows' ways past the transport are not tried
         return UvicornSocket
     try:
         picows_socket = importlib.import_module("nbws.picows_socket")

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pytest
 from clients import SECONDS
-from cuts import Roamer, Watched, check, is_settled, watch_all_that_is_sent
+from cuts import Roamer, Watched, check, is_settled, record_all
 
 from nbws import Limits
 
@@ -119,7 +119,7 @@ def pull_again_and_again(
 
     The app sends to its one client three times *every* so many seconds, or somewhat less.
     """
-    watch_all_that_is_sent(patch)
+    record_all(patch)
     seen: list[dict[str, Any]] = []
     with cable() as line:
         watched = Watched(limits, host=SERVER, allowed_hosts=[SERVER])

@@ -361,9 +361,16 @@ def test_a_peer_that_reads_late_gets_all_in_order() -> None:
         talk(visit())
 
 
-def test_without_picows_uvicorns_own_class_is_taken() -> None:
+@pytest.mark.parametrize(
+    "is_missing",
+    [
+        "sys.modules['picows'] = None",
+        "importlib.metadata.version = lambda name: '2.4.0'",  # of which nobody knows what it changes
+    ],
+)
+def test_without_the_picows_that_it_knows_uvicorns_own_class_is_taken(is_missing: str) -> None:
     program = (
-        "import sys; sys.modules['picows'] = None\n"
+        f"import sys, importlib.metadata; {is_missing}\n"
         "from nbws.sockets import websocket_class\n"
         "print(websocket_class().__name__)"
     )
