@@ -258,11 +258,13 @@ def _problems_of_code(seen: _Seen, code: str, app: str | None) -> list[str]:
     magic = _magic_in(code)
     if magic is not None:
         number, line = magic
-        if line.startswith("%%"):
+        number += above
+        if line.startswith("%%"):  # it stays above what was above the code
+            number = next(n for n, each in enumerate(seen.source.splitlines(), 1) if each.strip() == line)
             remedy = f'no module can run a cell of {line.split()[0]}: take "#| export" away from it'
         else:
             remedy = "is for IPython, which a module has not: move it into a cell of its own that is not exported"
-        return [f"{seen}: line {above + number}, {line!r}, {remedy}"]
+        return [f"{seen}: line {number}, {line!r}, {remedy}"]
     try:
         compile(code, "cell", "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as exc:
