@@ -34,7 +34,7 @@ VENV_PYTHON = VENV_BIN / ("python.exe" if os.name == "nt" else "python")
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 DEV_EXTRAS = "dev"
-LAB_EXTRAS = "lab,fast"  # `dev` brings these along
+LAB_EXTRAS = "lab,fast,export"  # `dev` brings these along
 FIRST_NOTEBOOK = ROOT / "notebooks" / "01-chat.ipynb"
 
 # What a login shell of root has; apt's dpkg wants the sbin directories too.

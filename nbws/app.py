@@ -571,7 +571,8 @@ class App:
 
         Pages listen to the feed then, and change in place when their code does.
         """
-        return self.in_notebook or development() is not None
+        present = development()
+        return self.in_notebook or (present is not None and present.follows_saves)
 
     @property
     def secret_key(self) -> str:
@@ -897,7 +898,8 @@ class App:
         changed = self._point_at(lambda table: table.publish(definitions, retire), options)
         if not self.is_running:
             return
-        remedy = "restart nbws dev" if development() is not None else "call app.stop() and app.start()"
+        present = development()
+        remedy = f"restart {present.command}" if present is not None else "call app.stop() and app.start()"
         if options is not None and options.port not in (None, 0, self.port, port):
             print(f"The app stays on port {self.port}; {remedy} to move it to {options.port}.")
         if any(change.key.method == "STARTUP" and change.is_new_version for change in changed):

@@ -2,50 +2,151 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from click.types import StringParamType
 
 import nbws
-from nbws.app import App
 from nbws.errors import NbwsError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["main"]
 
+_NO_HOST = "The address to listen on; 127.0.0.1 unless the app says otherwise."
+_NO_PORT = "5001 unless the app says otherwise."
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+def _files(*endings: str) -> StringParamType:
+    """The type of an argument that the shell completes with files that end so."""
+
+    class Files(StringParamType):
+        def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+            from click.shell_completion import CompletionItem
+
+            begun = incomplete.rpartition("/")[2]
+            prefix = incomplete[: len(incomplete) - len(begun)]
+            try:
+                there = sorted(Path(prefix or ".").iterdir())
+            except OSError:
+                return []
+            shown = [path for path in there if path.name.startswith(begun) and (begun or not path.name.startswith("."))]
+            folders = [CompletionItem(f"{prefix}{path.name}/") for path in shown if path.is_dir()]
+            files = [CompletionItem(f"{prefix}{path.name}") for path in shown if path.name.endswith(endings)]
+            return files + folders
+
+    return Files()
+
+
+_TARGET = _files(".py", ".ipynb")
+_NOTEBOOK = _files(".ipynb")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+From an idea to a server:
+  nbws new hello               a project to begin with
+  nbws lab hello/notebooks/hello.ipynb
+  nbws export chat.ipynb       the notebook's cells as a module
+  nbws run chat.ipynb          serve a notebook, a script or module:app
+  nbws dev chat.py             the same, and each save is swapped in
+
+\b
+Completion in bash (zsh and fish likewise), for good in ~/.bashrc:
+  eval "$(_NBWS_COMPLETE=bash_source nbws)"
+""",
+)
 @click.version_option(nbws.__version__, prog_name="nbws")
 def main() -> None:
     """Live websocket apps written in notebooks."""
 
 
 @main.command()
-@click.argument("target")
-@click.option("--host", default=None, help="The address to listen on; 127.0.0.1 unless the app says otherwise.")
-@click.option("--port", type=click.IntRange(1, 65535), default=None, help="5001 unless the app says otherwise.")
+@click.argument("target", type=_TARGET)
+@click.option("--host", default=None, help=_NO_HOST)
+@click.option("--port", type=click.IntRange(1, 65535), default=None, help=_NO_PORT)
 def run(target: str, host: str | None, port: int | None) -> None:
-    """Serve TARGET, a script such as chat.py or module:app, until Ctrl+C."""
-    app = _find(target)
-    app.configure(host=host, port=port)
+    """Serve TARGET until Ctrl+C.
+
+    TARGET is a script (chat.py), a notebook (chat.ipynb) or module:app.
+
+    \b
+    Examples
+      nbws run chat.py
+      nbws run notebooks/01-chat.ipynb
+      nbws run shop.web:app --host 0.0.0.0 --port 80
+
+    Of a notebook, all cells with code are run in order, without Jupyter, but for those marked
+    `#| eval: false`; the first that fails ends it, and nothing is served. Then the app called
+    `app` is served, or the only one that there is. `serve()` does nothing in a script here.
+
+    Visitors see no errors of handlers, and pages do not change in place: `nbws dev` is for that.
+    """
+    from nbws.running import serve_target
+
     try:
-        app.run()
+        serve_target(target, host, port)
     except NbwsError as exc:
         raise click.ClickException(str(exc)) from exc
 
 
 @main.command()
-@click.argument("target")
-@click.option("--host", default=None, help="The address to listen on; 127.0.0.1 unless the app says otherwise.")
-@click.option("--port", type=click.IntRange(1, 65535), default=None, help="5001 unless the app says otherwise.")
+@click.argument("notebooks", nargs=-1, required=True, type=_NOTEBOOK, metavar="NOTEBOOK...")
+@click.option(
+    "-o", "--output", default=None, help="The module to write, such as chat.py, whatever `#| default_exp` says."
+)
+def export(notebooks: tuple[str, ...], output: str | None) -> None:
+    """Write the cells of NOTEBOOK that are marked for it as a module.
+
+    nbdev does it, by its own directives: comments at the very top of a cell.
+
+    \b
+      #| default_exp chat    the module's name; in one cell of the notebook
+      #| export              this cell goes into the module
+      #| exporti             the same, but its names are not in __all__
+      #| eval: false         nbws run, nbws dev and nbdev-test leave this cell out
+      #| hide                docs leave this cell out
+
+    \b
+    Examples
+      nbws export notebooks/01-chat.ipynb            writes ./chat.py
+      nbws export notebooks/01-chat.ipynb -o web.py
+
+    In an nbdev project (a pyproject.toml with [tool.nbdev] above the notebook) the module goes into
+    the project's package. What could not run as a module, or was left out by a slip, is named with
+    its cell and its remedy, and then nothing is written.
+    """
+    from nbws.export import export as write_modules
+
+    try:
+        written = write_modules([Path(each) for each in notebooks], Path(output) if output is not None else None)
+    except NbwsError as exc:
+        raise click.ClickException(str(exc)) from exc
+    for each in written:
+        cells = "1 cell" if each.cells == 1 else f"{each.cells} cells"
+        click.echo(f"{_from_here(each.module)}: {cells} of the {each.of} with code in {_from_here(each.notebook)}")
+
+
+@main.command()
+@click.argument("target", type=_TARGET)
+@click.option("--host", default=None, help=_NO_HOST)
+@click.option("--port", type=click.IntRange(1, 65535), default=None, help=_NO_PORT)
 def dev(target: str, host: str | None, port: int | None) -> None:
     """Serve TARGET, and swap each save of it in under the open connections.
 
     TARGET is a script (chat.py), a notebook (chat.ipynb) or module:app.
+
+    \b
+    Examples
+      nbws dev chat.py
+      nbws dev notebooks/01-chat.ipynb --port 8000
 
     \b
     On each save
@@ -69,34 +170,59 @@ def dev(target: str, host: str | None, port: int | None) -> None:
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
-@click.argument("notebook", type=click.Path(path_type=Path), required=False)
+@click.argument("notebook", type=_NOTEBOOK, required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def lab(notebook: Path | None, arguments: tuple[str, ...]) -> None:
-    """Open JupyterLab, on NOTEBOOK where one is named. ARGUMENTS go to JupyterLab."""
+def lab(notebook: str | None, arguments: tuple[str, ...]) -> None:
+    """Open JupyterLab, on NOTEBOOK where one is named. ARGUMENTS go to JupyterLab.
+
+    \b
+    Examples
+      nbws lab notebooks/01-chat.ipynb
+      nbws lab chat.ipynb --no-browser --port=9000
+    """
     if importlib.util.find_spec("jupyterlab") is None:
         raise click.ClickException("JupyterLab is not installed here; pip install 'nbws[lab]' installs it")
-    if notebook is not None and not notebook.exists():
+    if notebook is not None and not Path(notebook).exists():
         raise click.ClickException(f"there is no notebook {notebook}")
-    opened = [str(notebook)] if notebook is not None else []
+    opened = [notebook] if notebook is not None else []
     sys.exit(subprocess.call([sys.executable, "-m", "jupyterlab", *opened, *arguments]))
 
 
-def _find(target: str) -> App:
-    """The App that *target* names. A script is run as a module is imported: its `serve()` does nothing."""
-    if target.endswith(".py"):
-        if not Path(target).exists():
-            raise click.ClickException(f"there is no script {target}")
-        sys.path.insert(0, str(Path(target).resolve().parent))
-        found = runpy.run_path(target, run_name=Path(target).stem)
-        name = "app"
-    else:
-        module, _, name = target.partition(":")
-        sys.path.insert(0, "")
-        try:
-            found = vars(importlib.import_module(module))
-        except ModuleNotFoundError as exc:
-            raise click.ClickException(f"there is no module {exc.name}; TARGET is a script.py or module:app") from exc
-    app = found.get(name or "app")
-    if not isinstance(app, App):
-        raise click.ClickException(f"{target} has no App named {name or 'app'}")
-    return app
+@main.command()
+@click.argument("name", metavar="NAME")
+def new(name: str) -> None:
+    """Lay out a project called NAME in a folder of that name.
+
+    \b
+    It has
+      notebooks/NAME.ipynb   a small chat: what you work on
+      NAME/                  the package that `nbws export` writes from it
+      tests/                 a test of the package, with no port and no browser
+      docs/                  a first page of documentation
+      pyproject.toml         what pip, pytest and nbdev want to know
+
+    \b
+    It works at once
+      nbws new hello && cd hello
+      nbws run notebooks/hello.ipynb
+      pip install -e '.[dev]' && pytest
+    """
+    from nbws.layout import lay_out
+
+    try:
+        folder = lay_out(Path(name))
+    except NbwsError as exc:
+        raise click.ClickException(str(exc)) from exc
+    notebook = f"notebooks/{folder.name.lower().replace('-', '_')}.ipynb"
+    click.echo(
+        f"{_from_here(folder)} is laid out. Next:\n"
+        f"  cd {_from_here(folder)}\n"
+        f"  nbws lab {notebook}    # work on it\n"
+        f"  nbws run {notebook}    # serve it\n"
+        f"  nbws export {notebook} # write its package; then `pip install -e '.[dev]'` and `pytest` test that"
+    )
+
+
+def _from_here(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -6,13 +6,11 @@ import asyncio
 import importlib.util
 import io
 import logging
-import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from nbws.app import App
 from nbws.errors import NbwsError, PortTakenError
 from nbws.handlers import Change, Entry, HandlerTable, HttpHandler, Key, WsHandler, changes
 from nbws.program import Program
+from nbws.running import find_app, go_to_notebook, sigterm_as_interrupt
 from nbws.runs import Development, Runs, developing
 from nbws.saves import Mark, mark, saves
 from nbws.tracebacks import author_traceback
@@ -45,7 +44,7 @@ def develop(target: str, host: str | None = None, port: int | None = None) -> No
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts changes where the program logs INFO
     session = _notebook_session(target) if target.endswith(".ipynb") else _program_session(target)
     sys.argv = [target]
-    with developing(Development(host, port, session.program)), _sigterm_as_interrupt():
+    with developing(Development(host, port, session.program)), sigterm_as_interrupt():
         try:
             session.go_on()
         except KeyboardInterrupt:
@@ -71,26 +70,7 @@ def _program_session(target: str) -> _Session:
 
 
 def _notebook_session(target: str) -> _Session:
-    path = Path(target).absolute()
-    if not path.exists():
-        raise NbwsError(f"there is no notebook {target}")
-    if importlib.util.find_spec("IPython") is None:
-        raise NbwsError("a notebook's cells need IPython, which is not installed here; pip install 'nbws[lab]' has it")
-    os.chdir(path.parent)  # where Jupyter runs its cells
-    sys.path.insert(0, "")
-    return _NotebookSession(path)
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return _NotebookSession(go_to_notebook(target))
 
 
 class _Session:
@@ -130,11 +110,7 @@ class _Session:
 
     def _find_app(self, names: Mapping[str, Any]) -> App | None:
         """The App of the name that is asked for; where none is asked for, the only one will do."""
-        named = names.get(self._app_name)
-        if isinstance(named, App):
-            return named
-        apps = {id(each): each for each in names.values() if isinstance(each, App)}
-        return next(iter(apps.values())) if len(apps) == 1 and self._app_name == "app" else None
+        return find_app(names, self._app_name)
 
     def _serve(self, app: App) -> None:
         """Have *app* served. Raises PortTakenError."""
@@ -243,21 +219,13 @@ class _NotebookSession(_Session):
         self._ran: dict[str, str] = {}  # cell id -> what ran; "" where it failed
 
     def go_on(self) -> None:
-        # A loop that goes on between the saves, as in a kernel: tasks that cells have started go on with it.
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_until_complete(self._run_on())
-        finally:
-            self._stopped.set()
-            self._shell.shows_errors = False  # those of cells that are cancelled
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                loop.run_until_complete(asyncio.wait(tasks, timeout=1))
-            asyncio.set_event_loop(None)
-            loop.close()
+        from nbws.notebook.shell import loop_for_cells
+
+        with loop_for_cells(self._shell) as loop:
+            try:
+                loop.run_until_complete(self._run_on())
+            finally:
+                self._stopped.set()
 
     async def _run_on(self) -> None:
         await self._run()

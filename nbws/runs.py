@@ -75,13 +75,19 @@ class Runs:
 class Development:
     """`nbws dev`, as apps see it: where the first of them that starts is to listen, and whose runs stage.
 
-    *host* and *port* are None where the app decides; *runs* is None where a notebook's cells are run.
+    *host* and *port* are None where the app decides; *runs* is None where a notebook's cells are run. It also stands
+    for an `nbws run` of a notebook, which does not follow saves: nobody works on what is served.
     """
 
     host: str | None = None
     port: int | None = None
     runs: Runs | None = None
+    follows_saves: bool = True
     _served: Any = field(default=None, repr=False)
+
+    @property
+    def command(self) -> str:
+        return "nbws dev" if self.follows_saves else "nbws run"
 
     def address_of(self, app: Any) -> dict[str, Any]:
         """The options that the command line set for *app*, which is about to start."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import runpy
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,13 +14,15 @@ import nbws.errors
 
 __all__ = ["author_traceback"]
 
+_RUNNERS = ("<frozen importlib", "<frozen runpy", runpy.__file__)
+
 
 def author_traceback(exception: BaseException, machinery: Sequence[ModuleType] = ()) -> str:
-    """The traceback of *exception* without the frames of nbws, of the import system and of the *machinery* packages."""
+    """The traceback of *exception* without the frames of nbws, of what imports and of the *machinery* packages."""
     told = traceback.TracebackException.from_exception(exception)
     folders = tuple(str(Path(inspect.getfile(module)).parent) for module in (nbws.errors, importlib, *machinery))
     for part in _parts(told, set()):
-        own = [frame for frame in part.stack if not frame.filename.startswith(("<frozen importlib", *folders))]
+        own = [frame for frame in part.stack if not frame.filename.startswith((*_RUNNERS, *folders))]
         part.stack = traceback.StackSummary.from_list(own)
     return "".join(told.format())
 

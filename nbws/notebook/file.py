@@ -13,7 +13,8 @@ from nbws.errors import NbwsError
 
 __all__ = ["Cell", "cells_in", "to_run"]
 
-_NOT_EVALUATED = re.compile(r"#\|\s*eval\s*:\s*false\s*", re.IGNORECASE)
+_NOT_EVALUATED = re.compile(r"\s*#\s*\|\s*eval\s*:?\s*false\s*", re.IGNORECASE)
+_AT_THE_HEAD = re.compile(r"\s*(#\s*\||%%\w)")
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,14 @@ class Cell:
     number: int  #: among the cells with code, from 1
     source: str
 
+    @property
+    def first_line(self) -> str:
+        """The first line that says something: a directive only where there is nothing else."""
+        lines = [line.strip() for line in self.source.splitlines() if line.strip()]
+        return next((line for line in lines if not line.startswith("#|")), lines[0] if lines else "")
+
     def __str__(self) -> str:
-        first = next(line.strip() for line in self.source.splitlines() if line.strip())
+        first = self.first_line
         return f"cell {self.number} (id {self.id}, {first if len(first) <= 60 else first[:59] + '…'!r})"
 
 
@@ -58,12 +65,12 @@ def _source(cell: Mapping[str, Any]) -> str:
 
 
 def _is_left_out(source: str) -> bool:
-    """Whether one of the `#|` lines at its head says so, as for nbdev and Quarto."""
-    for line in source.lstrip().splitlines():
-        if not line.startswith("#|"):
-            return False
+    """Whether one of the `#|` lines at its head says so, as for nbdev; `%%magic` may stand there too."""
+    for line in source.splitlines():
         if _NOT_EVALUATED.fullmatch(line):
             return True
+        if line.strip() and not _AT_THE_HEAD.match(line):
+            return False
     return False
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import io
+import keyword
 import re
 import shlex
+import tokenize
 from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
 from nbws.errors import DefinitionError
 
-__all__ = ["register_magics"]
+__all__ = ["register_magics", "written_out"]
 
 _USAGE = "%%ws PATH [PARAMETERS] [--app NAME] [--conn NAME] [--disconn NAME] [--swap NAME]"
 _OPTIONS = ("app", "conn", "disconn", "swap")
@@ -46,6 +49,45 @@ def register_magics(shell: Any) -> None:
     shell.register_magic_function(nbws, "line", "nbws")
 
 
+def written_out(source: str, app: str) -> str:
+    """A `%%ws` cell as the definition that it makes, of the app *app* unless the cell names another one.
+
+    Raises DefinitionError for a first line that cannot work, SyntaxError where the cell is no Python.
+    """
+    line, _, cell = source.partition("\n")
+    line = line.removeprefix("%%ws").strip()
+    path, parameters, options = _parsed(line)
+    app = options.pop("app", app)
+    body = ast.parse(f"\n{cell}").body  # its line numbers are those of the cell
+    lines = ["", *cell.split("\n")]
+    if _sends_its_end(body):
+        at = body[-1]
+        before = lines[at.lineno - 1].encode()[: at.col_offset].decode()  # ast counts in UTF-8
+        lines[at.lineno - 1] = f"{before}return {lines[at.lineno - 1][len(before) :]}"
+    inside = _lines_inside_strings("\n".join(lines))
+    indented = [f"    {text}" if text.strip() and n not in inside else text for n, text in enumerate(lines, 1)][1:]
+    hooks = "".join(f", {kind}={name}" for kind, name in options.items())
+    text = "\n".join(indented).strip("\n") if body else "    pass"
+    made = f"@{app}.ws({path!r}{hooks})\nasync def {_name(path)}({parameters}):\n{text}\n"
+    ast.parse(made)
+    return made
+
+
+def _lines_inside_strings(source: str) -> set[int]:
+    """The numbers of the lines that begin inside a string: what is put before them would be in the string."""
+    found: set[int] = set()
+    starts: list[int] = []  # of f-strings and the like, which Python 3.12 has several tokens for
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        kind = tokenize.tok_name[token.type]
+        if kind == "STRING":
+            found.update(range(token.start[0] + 1, token.end[0] + 1))
+        elif kind in ("FSTRING_START", "TSTRING_START"):
+            starts.append(token.start[0])
+        elif kind in ("FSTRING_END", "TSTRING_END"):
+            found.update(range(starts.pop() + 1, token.end[0] + 1))
+    return found
+
+
 def _parsed(line: str) -> tuple[str, str, dict[str, str]]:
     """(the path, the parameters, the options) of what stands after `%%ws`."""
     options = dict(re.findall(r"\s--(\w+)[= ](\w+)", line))
@@ -61,8 +103,7 @@ def _parsed(line: str) -> tuple[str, str, dict[str, str]]:
 
 def _made(shell: Any, path: str, parameters: str, line: str, cell: str) -> FunctionType:
     """The function whose body is *cell*. Its lines are those of the cell in tracebacks."""
-    name = re.sub(r"\W+", "_", re.sub(r"\{.*?\}", "", path)).strip("_") or "index"
-    name = name if name.isidentifier() else f"ws_{name}"
+    name = _name(path)
     written = f"# %%ws {line}\n{cell}"
     file = shell.compile.cache(written)
     try:
@@ -72,8 +113,10 @@ def _made(shell: Any, path: str, parameters: str, line: str, cell: str) -> Funct
     body = ast.parse(written, file).body
     (function,) = module.body
     assert isinstance(function, ast.AsyncFunctionDef)
-    if body and isinstance(body[-1], ast.Expr) and not _yields(body):
-        body[-1] = ast.copy_location(ast.Return(body[-1].value), body[-1])
+    if _sends_its_end(body):
+        end = body[-1]
+        assert isinstance(end, ast.Expr)
+        body[-1] = ast.copy_location(ast.Return(end.value), end)
     function.body = body or function.body
     names: dict[str, Any] = shell.user_ns
     exec(compile(module, file, "exec", flags=shell.compile.flags, dont_inherit=True), names)
@@ -81,6 +124,17 @@ def _made(shell: Any, path: str, parameters: str, line: str, cell: str) -> Funct
     assert isinstance(made, FunctionType)
     made.__nbws_source__ = f"%%ws {line}\n{cell}"  # type: ignore[attr-defined]
     return made
+
+
+def _name(path: str) -> str:
+    """What the function of *path* is called."""
+    name = re.sub(r"\W+", "_", re.sub(r"\{.*?\}", "", path)).strip("_") or "index"
+    return name if name.isidentifier() and not keyword.iskeyword(name) else f"ws_{name}"
+
+
+def _sends_its_end(body: list[ast.stmt]) -> bool:
+    """Whether the last statement is an expression whose value is sent."""
+    return bool(body) and isinstance(body[-1], ast.Expr) and not _yields(body)
 
 
 def _yields(body: list[ast.stmt]) -> bool:

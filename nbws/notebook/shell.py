@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,7 +22,7 @@ from nbws.notebook.file import Cell
 from nbws.notebook.kernel import Notebook
 from nbws.tracebacks import author_traceback
 
-__all__ = ["CellShell", "make_shell"]
+__all__ = ["CellShell", "loop_for_cells", "make_shell"]
 
 # As in ipykernel, a task that a cell starts goes on to belong to that cell.
 _parent: ContextVar[dict[str, Any] | None] = ContextVar("nbws_parent", default=None)
@@ -118,3 +120,24 @@ def make_shell() -> tuple[CellShell, Notebook]:
     notebook = Notebook.here()
     assert notebook is not None
     return shell, notebook
+
+
+@contextmanager
+def loop_for_cells(shell: CellShell) -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that goes on between cells, as in a kernel: tasks that cells have started go on with it.
+
+    At the end they are cancelled, within a second.
+    """
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield loop
+    finally:
+        shell.shows_errors = False  # those of cells that are cancelled
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=1))
+        asyncio.set_event_loop(None)
+        loop.close()
