@@ -237,6 +237,11 @@ def test(arguments: tuple[str, ...]) -> None:
     `#| eval: false` are left out. It fails where a cell fails, and where a handler does:
     unless the cell is tagged `handler-raises`, or takes the error out of `app.errors`. What was
     sent and received is printed then. Everything else goes to pytest: -k, -x, -n 4, -v.
+
+    \b
+    Examples
+      nbws test
+      nbws test notebooks/chat.ipynb -v
     """
     try:
         import nbclient  # noqa: F401
