@@ -524,7 +524,7 @@ class App:
         html, problems = fragment(content)
         members = self.connections if room is None else self.membership.rooms.members(room)
         excluded = {exclude.id} if isinstance(exclude, Connection) else {c.id for c in exclude or ()}
-        receivers = [c for c in members if c.id not in excluded]
+        receivers = [c for c in members if c.id not in excluded] if excluded else list(members)
         for problem in problems:
             for connection in receivers[:1]:
                 self.on_problem(connection, problem)
