@@ -249,12 +249,16 @@ def _problems_of_code(seen: _Seen, code: str, app: str | None) -> list[str]:
     above = len(seen.source.splitlines()) - len(code.splitlines())
     if _is_ws(code):
         try:
-            code = written_out(code.lstrip("\n"), _app_of_magic(code, app))
+            made = written_out(code.lstrip("\n"), _app_of_magic(code, app))
         except DefinitionError as exc:
             return [f"{seen}: {exc}"]
         except SyntaxError as exc:
             return [f"{seen}: line {above + (exc.lineno or 1)}, {_line(code, exc)}, is no Python: {exc.msg}"]
-        above = 0
+        try:
+            compile(made, "cell", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as exc:
+            return [f"{seen}: {_line(made, exc)} is no Python: {getattr(exc, 'msg', exc)}"]
+        return []
     magic = _magic_in(code)
     if magic is not None:
         number, line = magic

@@ -303,6 +303,10 @@ def test_its_app_is_the_one_that_is_exported_or_the_one_that_it_names() -> None:
 
 def test_a_ws_cell_that_cannot_work_is_refused() -> None:
     assert "%%ws got the path 'ws'" in refused(APP, "%%ws ws\n#| export\n1")
+    assert "%%ws: (a b) are no parameters" in refused(APP, "%%ws /ws a b\n#| export\n1")
+    assert "'return 1' is no Python: 'return' with value in async generator" in refused(
+        APP, "%%ws /ws\n#| export\nyield 1\nreturn 1"
+    )
     assert "line 4, 'x = (', is no Python" in refused(APP, "%%ws /ws\n#| export\n1\nx = (")
 
 

@@ -32,7 +32,10 @@ def test_cells_with_code_are_run_in_order_with_their_ids_and_numbers() -> None:
     ]
 
 
-@pytest.mark.parametrize("head", ["#| eval: false\n", "#| echo: true\n#|eval:  False \n", "\n#| eval: false\n"])
+@pytest.mark.parametrize(
+    "head",
+    ["#| eval: false\n", "#| echo: true\n#|eval:  False \n", "\n#| eval: false\n", "%%ws /ws\n# | eval: false\n"],
+)
 def test_a_cell_that_is_not_to_be_evaluated_is_left_out(head: str) -> None:
     assert cells_in(notebook(("a", head + "1/0"))) == []
 
@@ -40,6 +43,13 @@ def test_a_cell_that_is_not_to_be_evaluated_is_left_out(head: str) -> None:
 @pytest.mark.parametrize("head", ["#| eval: true\n", "# eval: false\n", "x = 1\n#| eval: false\n"])
 def test_only_what_stands_at_the_head_of_a_cell_counts(head: str) -> None:
     assert len(cells_in(notebook(("a", head + "1/0")))) == 1
+
+
+def test_a_cell_is_called_by_its_number_its_id_and_what_it_says_first() -> None:
+    (cell,) = cells_in(notebook(("a", "#| export\n\n  x = 1\n")))
+    assert str(cell) == "cell 1 (id a, 'x = 1')"
+    (cell,) = cells_in(notebook(("a", "#| export\n")))
+    assert str(cell) == "cell 1 (id a, '#| export')"
 
 
 def test_cells_that_say_something_else_are_run_and_those_that_are_gone_are_named() -> None:

@@ -58,6 +58,7 @@ def written_out(source: str, app: str) -> str:
     line = line.removeprefix("%%ws").strip()
     path, parameters, options = _parsed(line)
     app = options.pop("app", app)
+    _function(_name(path), parameters)
     body = ast.parse(f"\n{cell}").body  # its line numbers are those of the cell
     lines = ["", *cell.split("\n")]
     if _sends_its_end(body):
@@ -68,9 +69,7 @@ def written_out(source: str, app: str) -> str:
     indented = [f"    {text}" if text.strip() and n not in inside else text for n, text in enumerate(lines, 1)][1:]
     hooks = "".join(f", {kind}={name}" for kind, name in options.items())
     text = "\n".join(indented).strip("\n") if body else "    pass"
-    made = f"@{app}.ws({path!r}{hooks})\nasync def {_name(path)}({parameters}):\n{text}\n"
-    ast.parse(made)
-    return made
+    return f"@{app}.ws({path!r}{hooks})\nasync def {_name(path)}({parameters}):\n{text}\n"
 
 
 def _lines_inside_strings(source: str) -> set[int]:
@@ -106,10 +105,7 @@ def _made(shell: Any, path: str, parameters: str, line: str, cell: str) -> Funct
     name = _name(path)
     written = f"# %%ws {line}\n{cell}"
     file = shell.compile.cache(written)
-    try:
-        module = ast.parse(f"async def {name}({parameters}): pass", file)
-    except SyntaxError as exc:
-        raise DefinitionError(f"%%ws: ({parameters}) are no parameters: {exc.msg}; write {_USAGE}") from None
+    module = _function(name, parameters, file)
     body = ast.parse(written, file).body
     (function,) = module.body
     assert isinstance(function, ast.AsyncFunctionDef)
@@ -124,6 +120,14 @@ def _made(shell: Any, path: str, parameters: str, line: str, cell: str) -> Funct
     assert isinstance(made, FunctionType)
     made.__nbws_source__ = f"%%ws {line}\n{cell}"  # type: ignore[attr-defined]
     return made
+
+
+def _function(name: str, parameters: str, file: str = "<unknown>") -> ast.Module:
+    """A function that does nothing. Raises DefinitionError where it cannot have these parameters."""
+    try:
+        return ast.parse(f"async def {name}({parameters}): pass", file)
+    except SyntaxError as exc:
+        raise DefinitionError(f"%%ws: ({parameters}) are no parameters: {exc.msg}; write {_USAGE}") from None
 
 
 def _name(path: str) -> str:
