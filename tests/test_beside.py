@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def test_one_click_opens_it_to_the_right_and_the_notebook_stays_the_one_that_is_
     expect(framed(chat).locator("#text")).to_be_visible()
     assert box(view(chat))["x"] > box(chat.page.locator(".jp-NotebookPanel"))["x"] + 100
     assert chat.page.evaluate("window.jupyterapp.shell.currentWidget === __nb() && !!__nb().content.widgets")
-    expect(chat.page.get_by_role("tab", name="/")).to_be_visible()
+    expect(chat.page.get_by_role("tab", name="Preview of /")).to_be_visible()
     expect(view(chat).locator(".nbws-state")).to_have_text("connected")
     expect(view(chat).get_by_role("button", name="beside")).to_be_hidden()
     button(chat).click()
@@ -74,7 +73,7 @@ def test_it_stays_over_swaps_and_over_a_re_run_of_its_own_cell_and_after_a_resta
 def test_it_closes_with_its_notebook_and_can_be_opened_again_when_it_was_closed(chat: Notebook) -> None:
     button(chat).click()
     expect(view(chat)).to_have_count(1)
-    tab = chat.page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab").filter(has_text=re.compile("^/$"))
+    tab = chat.page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab").filter(has_text="Preview of /")
     tab.locator(".lm-TabBar-tabCloseIcon").click()
     expect(view(chat)).to_have_count(0)
     button(chat).click()

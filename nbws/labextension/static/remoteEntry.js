@@ -28,8 +28,8 @@ _JUPYTERLAB.nbws = (() => {
     if (known) return shell.activateById(known.id);
     const view = cell.cloneOutputArea();  // shows whatever the cell puts out from now on
     view.id = `nbws-beside-${panel.id}-${cell.model.id}`;
-    view.title.label = label;
-    view.title.caption = `${label}, output of ${panel.title.label}`;
+    view.title.label = `Preview of ${label}`;
+    view.title.caption = `Preview of ${label}, in ${panel.title.label}`;
     view.title.closable = true;
     view.addClass("nbws-view");
     const last = [...views.values()].filter((each) => each.isVisible).pop();
