@@ -43,6 +43,7 @@ CHROMIUM_ARGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+EXTENSION = Path(__file__).parents[1] / "nbws" / "labextension"
 LOOPBACK_URLS = tuple(f"http://{host}{end}" for host in ("127.0.0.1", "localhost", "client2.localhost") for end in ":/")
 QUIET_SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 DARK_SETTINGS = {"@jupyterlab/apputils-extension:themes": {"theme": "JupyterLab Dark"}}
@@ -123,6 +124,7 @@ class LabServer:
         self._home = Path(tempfile.mkdtemp(prefix="nbws-lab-"))
         self._log = self._home / "lab.log"
         self._write_settings()
+        shutil.copytree(EXTENSION, self._home / "data" / "labextensions" / "nbws")  # whether it is installed or not
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 self._command(),
@@ -275,7 +277,12 @@ class Browser:
 # In Lab's own page only: an init script runs in the frames of outputs as well.
 PAGE_HELPERS = """
 if (window === window.top) {
-  window.__nb = () => window.jupyterapp?.shell.currentWidget;
+  const isNotebook = each => each?.content?.widgets;
+  window.__nb = () => {
+    const shell = window.jupyterapp?.shell;
+    if (!shell || isNotebook(shell.currentWidget)) return shell?.currentWidget;
+    return [...shell.widgets('main')].find(isNotebook) ?? shell.currentWidget;
+  };
   window.__cell = i => __nb().content.widgets[i];
   window.__run = i => {
     const list = __nb().content;

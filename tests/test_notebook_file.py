@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nbws.errors import NbwsError
-from nbws.notebook.file import Cell, cells_in, to_run
+from nbws.notebook.file import Cell, cells_in, is_skipped, to_run
 
 
 def notebook(*cells: tuple[str | None, str] | dict[str, Any]) -> str:
@@ -89,3 +89,15 @@ def test_a_file_that_is_half_written_is_told_from_one_that_is_no_notebook() -> N
 def test_a_cell_is_named_by_its_number_its_id_and_its_first_line() -> None:
     assert str(Cell("4f2a", 3, "\n\n  @app.ws('/ws')\nasync def f(): ...")) == "cell 3 (id 4f2a, \"@app.ws('/ws')\")"
     assert len(str(Cell("4f2a", 3, "x" * 500))) < 100
+
+
+def test_front_matter_says_that_a_notebook_is_not_to_be_run() -> None:
+    def notebook(kind: str, source: str) -> str:
+        return json.dumps({"cells": [{"cell_type": kind, "source": source}]})
+
+    assert is_skipped(notebook("raw", "---\ntitle: x\nskip_exec: true\n---"))
+    assert is_skipped(notebook("markdown", "# Title\n\n> what it is\n\n- skip_exec: true"))
+    assert not is_skipped(notebook("raw", "---\nskip_exec: false\n---"))
+    assert not is_skipped(notebook("markdown", "skip_exec: true"))
+    assert not is_skipped(notebook("code", "# of code\nskip_exec: true"))
+    assert not is_skipped('{"cells": []}')

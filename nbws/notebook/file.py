@@ -11,10 +11,11 @@ from typing import Any
 
 from nbws.errors import NbwsError
 
-__all__ = ["Cell", "cells_in", "to_run"]
+__all__ = ["Cell", "cells_in", "is_skipped", "to_run"]
 
 _NOT_EVALUATED = re.compile(r"\s*#\s*\|\s*eval\s*:?\s*false\s*", re.IGNORECASE)
 _AT_THE_HEAD = re.compile(r"\s*(#\s*\||%%\w)")
+_SKIPPED = re.compile(r"^(?:- )?skip_exec\s*:\s*true\s*$", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Cell:
     id: str
     number: int  #: among the cells with code, from 1
     source: str
+    tags: tuple[str, ...] = ()
 
     @property
     def first_line(self) -> str:
@@ -49,8 +51,24 @@ def cells_in(text: str, before: Sequence[Cell] = ()) -> list[Cell]:
     coded = [cell for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
     sources = [_source(cell) for cell in coded]
     ids = _unique([cell.get("id") for cell in coded]) or _ids_from(before, sources)
-    found = [Cell(id, place + 1, source) for place, (id, source) in enumerate(zip(ids, sources, strict=True))]
+    found = [
+        Cell(id, place + 1, source, _tags(cell))
+        for place, (id, source, cell) in enumerate(zip(ids, sources, coded, strict=True))
+    ]
     return [cell for cell in found if cell.source.strip() and not _is_left_out(cell.source)]
+
+
+def is_skipped(text: str) -> bool:
+    """Whether the front matter of a notebook's file says `skip_exec: true`, as for nbdev: it is not to be run.
+
+    Front matter is the first cell: raw, between lines of `---`, or a title with a list under it.
+    """
+    cells = [cell for cell in json.loads(text).get("cells", ()) if isinstance(cell, dict)]
+    if not cells or cells[0].get("cell_type") == "code":
+        return False
+    source = _source(cells[0]).strip()
+    is_front = source.startswith("---") if cells[0].get("cell_type") == "raw" else source.startswith("# ")
+    return is_front and _SKIPPED.search(source) is not None
 
 
 def to_run(ran: Mapping[str, str], cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
@@ -62,6 +80,12 @@ def to_run(ran: Mapping[str, str], cells: Sequence[Cell]) -> tuple[list[Cell], l
 def _source(cell: Mapping[str, Any]) -> str:
     source = cell.get("source", "")
     return source if isinstance(source, str) else "".join(source)
+
+
+def _tags(cell: Mapping[str, Any]) -> tuple[str, ...]:
+    metadata = cell.get("metadata")
+    tags = metadata.get("tags") if isinstance(metadata, dict) else None
+    return tuple(str(tag) for tag in tags) if isinstance(tags, list) else ()
 
 
 def _is_left_out(source: str) -> bool:

@@ -47,6 +47,8 @@ class Preview:
             ft("code", self.path, cls="nbws-path"),
             ft("span", "connecting", cls="nbws-state", role="status"),
             ft("span", cls="nbws-version"),
+            # Shown where JupyterLab has our extension, which is what can do it.
+            ft("button", "beside", type="button", title="Open beside the notebook", cls="nbws-beside"),
             ft(
                 "a",
                 ft("span", "open in a tab "),

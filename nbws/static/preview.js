@@ -28,6 +28,9 @@
   if (!known.has(port)) known.set(port, { live: null, dismissed: new Set(), dismissedCount: 0, draws: new Set() });
   const shared = known.get(port);
 
+  part("beside").onclick = () =>
+    root.dispatchEvent(new CustomEvent("nbws:beside", { bubbles: true, detail: part("path").textContent }));
+
   let page = null;
   function draw() {
     if (!page || !root.isConnected) return;
