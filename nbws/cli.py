@@ -54,6 +54,7 @@ _NOTEBOOK = _files(".ipynb")
 From an idea to a server:
   nbws new hello               a project to begin with
   nbws lab hello/notebooks/hello.ipynb
+  nbws test                    every notebook from here on, as a test
   nbws export chat.ipynb       the notebook's cells as a module
   nbws run chat.ipynb          serve a notebook, a script or module:app
   nbws dev chat.py             the same, and each save is swapped in
@@ -188,6 +189,33 @@ def lab(notebook: str | None, arguments: tuple[str, ...]) -> None:
     sys.exit(subprocess.call([sys.executable, "-m", "jupyterlab", *opened, *arguments]))
 
 
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PATHS] [PYTEST ARGUMENTS]")
+def test(arguments: tuple[str, ...]) -> None:
+    """Run notebooks as tests: those in PATHS, or all below this folder.
+
+    \b
+    Examples
+      nbws test
+      nbws test notebooks/01-chat.ipynb -v
+
+    Each notebook is one test. Its cells run in order, in a kernel of its own; cells marked
+    `#| eval: false` are left out. It fails where a cell fails, and where a handler does:
+    unless the cell is tagged `handler-raises`, or takes the error out of `app.errors`. What was
+    sent and received is printed then. Everything else goes to pytest: -k, -x, -n 4, -v.
+    """
+    try:
+        import nbclient  # noqa: F401
+        import pytest
+    except ImportError as exc:
+        raise click.ClickException(f"{exc.name} is not installed here; pip install 'nbws[test]' installs it") from exc
+    places = [each for each in arguments if not each.startswith("-") and Path(each.partition("::")[0]).exists()]
+    only_notebooks = ["-p", "nbws.pytest_plugin", "-o", "python_files="]
+    # What nbws imports itself (anyio) brings a pytest plugin, which is told to have come too late.
+    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    sys.exit(pytest.main([*only_notebooks, *quiet, *arguments, *([] if places else ["."])]))
+
+
 @main.command()
 @click.argument("name", metavar="NAME")
 def new(name: str) -> None:
@@ -205,7 +233,7 @@ def new(name: str) -> None:
     It works at once
       nbws new hello && cd hello
       nbws run notebooks/hello.ipynb
-      pip install -e '.[dev]' && pytest
+      pip install -e '.[dev]' && pytest && nbws test
     """
     from nbws.layout import lay_out
 
@@ -226,30 +254,3 @@ def new(name: str) -> None:
 def _from_here(path: Path) -> str:
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-@main.command(context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PATHS] [PYTEST ARGUMENTS]")
-def test(arguments: tuple[str, ...]) -> None:
-    """Run notebooks as tests: those in PATHS, or all below this folder.
-
-    Each notebook is one test. Its cells run in order, in a kernel of its own; cells marked
-    `#| eval: false` are left out. It fails where a cell fails, and where a handler does:
-    unless the cell is tagged `handler-raises`, or takes the error out of `app.errors`. What was
-    sent and received is printed then. Everything else goes to pytest: -k, -x, -n 4, -v.
-
-    \b
-    Examples
-      nbws test
-      nbws test notebooks/chat.ipynb -v
-    """
-    try:
-        import nbclient  # noqa: F401
-        import pytest
-    except ImportError as exc:
-        raise click.ClickException(f"{exc.name} is not installed here; pip install 'nbws[test]' installs it") from exc
-    places = [each for each in arguments if not each.startswith("-") and Path(each.partition("::")[0]).exists()]
-    only_notebooks = ["-p", "nbws.pytest_plugin", "-o", "python_files="]
-    # What nbws imports itself (anyio) brings a pytest plugin, which is told to have come too late.
-    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    sys.exit(pytest.main([*only_notebooks, *quiet, *arguments, *([] if places else ["."])]))

@@ -147,7 +147,7 @@ requires-python = ">=3.10"
 dependencies = ["nbws"]
 
 [project.optional-dependencies]
-dev = ["nbws[lab,watch,export]", "pytest>=8"]
+dev = ["nbws[lab,watch,export,test]"]
 
 [tool.hatch.version]
 path = "{{PACKAGE}}/__init__.py"
@@ -175,7 +175,8 @@ nbws lab notebooks/{{PACKAGE}}.ipynb        # work on it: a cell that is run aga
 nbws run notebooks/{{PACKAGE}}.ipynb        # serve the notebook as it is
 nbws export notebooks/{{PACKAGE}}.ipynb     # write its cells to {{PACKAGE}}/app.py
 nbws run {{PACKAGE}}.app:app                # serve that
-pytest                                      # test it
+pytest                                      # test the package
+nbws test                                   # test the notebook
 ```
 
 More about it in [docs](docs/index.md).

@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 from clients import SECONDS, free_port, talk
 from nbclient import NotebookClient
+from test_dev import developing
 from test_programs import hear, running
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -411,6 +412,18 @@ def test_uvicorn_serves_the_module_by_its_name(tmp_path: Path) -> None:
             await process.communicate()
 
     talk(visit())
+
+
+def test_an_export_is_a_save_to_the_nbws_dev_that_serves_the_module(tmp_path: Path) -> None:
+    handler = "#| export\n@app.ws('/ws')\nasync def echo(text: str): return P({}, text, id='out')"
+    export([notebook(APP, handler.format("'one '"))])
+    with developing(tmp_path, "web.py") as dev:
+        dev.wait_for("Ctrl")
+        with dev.connect() as socket:
+            export([notebook(APP, handler.format("'two '"))])
+            assert dev.wait_for("WS /ws v1 → v2")
+            socket.send(json.dumps({"text": "hi"}))
+            assert ">two hi<" in str(socket.recv(timeout=SECONDS))
 
 
 def test_what_a_notebook_has_shown_and_been_told_is_in_no_export() -> None:

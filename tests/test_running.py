@@ -249,6 +249,8 @@ def test_a_new_project_is_installed_tested_exported_and_served(tmp_path: Path) -
     subprocess.run([*pip, "-e", str(project)], check=True, timeout=60)
     tested = subprocess.run([python, "-m", "pytest", "-q", str(project)], capture_output=True, text=True, timeout=60)
     assert "2 passed" in tested.stdout, tested.stdout
+    tested = subprocess.run([*NBWS, "test", str(project)], capture_output=True, text=True, timeout=60)
+    assert "1 passed" in tested.stdout, tested.stdout
 
     written = (project / "my_chat" / "app.py").read_bytes()
     export([project / "notebooks" / "my_chat.ipynb"])
@@ -307,7 +309,7 @@ def test_help_teaches_by_example() -> None:
         return done.output
 
     assert "_NBWS_COMPLETE=bash_source nbws" in said()
-    for command in ("new", "lab", "export", "run", "dev"):
+    for command in main.commands:
         assert f"nbws {command}" in said(command).partition("Usage:")[2].partition("\n")[2], command
         assert f"  {command} " in said()
 
