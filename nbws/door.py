@@ -220,7 +220,9 @@ class _HttpDoor:
         self._timer = None
         if self._is_left():
             return
-        if self._has_begun and self.cycle is None:
+        if self._held:  # it is here who is late, with its turn
+            self._expect_a_request()
+        elif self._has_begun and self.cycle is None:
             self._refuse(408, f"No whole request came within {self.limits.handshake_seconds:g} s. Ask again.")
         else:  # a browser opens connections ahead of need; to one that has asked nothing nothing is answered
             self.transport.abort()

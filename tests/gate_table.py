@@ -10,6 +10,7 @@ to an app over real sockets; test_gate_table.py compares.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import re
 import sys
@@ -22,7 +23,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket
 
-from nbws import App
+from nbws import App, Limits
 from nbws.common import Titled
 
 PAGE = Path(__file__).parent.parent / "docs" / "security.md"
@@ -44,6 +45,12 @@ class Host:
     @property
     def is_malformed(self) -> bool:
         return len(self.names) > 1 or (not self.names and self.version == "1.1")
+
+    @property
+    def group(self) -> str:
+        if self.is_malformed:
+            return "unclear"
+        return "served" if self.is_served else "another" if self.names else self.says
 
 
 HOSTS = (
@@ -71,6 +78,12 @@ class Origin:
     is_ours: bool = False
     is_hosts: bool = False  #: it is that of the Host header
 
+    @property
+    def group(self) -> str:
+        if self.is_ours or self.is_hosts or len(self.names) > 1:
+            return self.says
+        return "another"
+
 
 ORIGINS = (
     Origin("none", (), is_ours=True),
@@ -90,6 +103,10 @@ class Credential:
     query: str = ""
     cookie: str = ""
     kind: str = "nothing"  #: token, ticket, dead or nothing
+
+    @property
+    def group(self) -> str:
+        return {"token": "token", "ticket": "ticket", "dead": "dead ticket", "nothing": "no valid one"}[self.kind]
 
 
 CREDENTIALS = (
@@ -318,25 +335,39 @@ def _name_and_value(line: str) -> tuple[str, str]:
 # -- the tables
 
 
-def tables() -> str:
+def rules() -> str:
     """The verdicts as Markdown. What is treated alike stands in one row, or one column."""
     return "\n".join(
         [
+            *_legend("Host", HOSTS),
+            *_legend("Origin", ORIGINS),
+            *_legend("Credential", CREDENTIALS),
+            "",
             "In a notebook, and wherever a token is asked for:",
             "",
             *_table(asks_for_credential=True),
             "",
-            "As a script, which asks for none:",
+            "In a script, which asks for none:",
             "",
             *_table(asks_for_credential=False),
             "",
-            f"{len(every_cell()):,} requests to each of the two are asked by the tests: all of the above of a page and",
-            "of a websocket, and a choice of them of these, which are treated alike:",
+            f"The tests ask {len(every_cell()):,} requests of each of the two: all of the above of a page and of a",
+            "websocket, which are treated alike, and a choice of them of these, which are treated so too:",
             ", ".join(_said(route) for route in ROUTES if not route.is_malformed) + ".",
             "A target that is no path, such as `GET http://127.0.0.1:PORT/`, is malformed whatever comes with it,",
             "and so is a websocket without Host.",
         ]
     )
+
+
+def _legend(name: str, things: Sequence[Any]) -> list[str]:
+    """What stands behind the names of groups."""
+    groups = [(group, [thing.says for thing in things if thing.group == group]) for group in _groups(things)]
+    return [f"- {name} *{group}*: {'; '.join(said)}" for group, said in groups if said != [group]]
+
+
+def _groups(things: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(thing.group for thing in things))
 
 
 def _said(route: Route) -> str:
@@ -364,30 +395,53 @@ def _alike(things: Iterable[Any], verdicts: Callable[[Any], list[str]]) -> list[
     return list(groups.values())
 
 
-def _named(group: Sequence[Any], every: Sequence[Any]) -> str:
-    return "any" if len(group) == len(every) else ", ".join(thing.says for thing in group)
+def _named(alike: Sequence[Any], every: Sequence[Any]) -> str:
+    if len(alike) == len(every):
+        return "any"
+    names = _groups(alike)
+    assert [thing for thing in every if thing.group in names] == list(alike), "a group is not treated alike"
+    return ", ".join(names)
 
 
 def _row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-MARKS = ("<!-- made by `python tests/gate_table.py --write` -->\n", "\n<!-- end -->")
+def limits() -> str:
+    """What one client may cost, with what limits.py says of each."""
+    notes = re.findall(r"^    (\w+): [^=]+ = .*#: (.+)$", inspect.getsource(Limits), re.MULTILINE)
+    defaults = vars(Limits())
+    assert [name for name, _ in notes] == list(defaults), "each limit says what it is, in its line"
+    rows = [_row(f"`{name}`", _value(defaults[name]), note) for name, note in notes]
+    return "\n".join([_row("`Limits(...)`", "by default", "what it is"), "|---|---:|---|", *rows])
 
 
-def in_docs() -> str:
-    """The tables as docs/security.md has them."""
-    return PAGE.read_text(encoding="utf-8").partition(MARKS[0])[2].partition(MARKS[1])[0]
+def _value(value: object) -> str:
+    return f"{value:,g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else f"`{value!r}`"
+
+
+TABLES = {"rules": rules, "limits": limits}
+
+
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: made by `python tests/gate_table.py --write` -->\n", f"\n<!-- end of {name} -->"
+
+
+def in_docs(name: str) -> str:
+    """One of TABLES as docs/security.md has it."""
+    begin, end = _marks(name)
+    return PAGE.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
 
 
 def write() -> None:
-    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    PAGE.write_text(before + begin + tables() + end + after, encoding="utf-8")
+    for name, made in TABLES.items():
+        begin, end = _marks(name)
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+        PAGE.write_text(before + begin + made() + end + rest.partition(end)[2], encoding="utf-8")
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
         write()
     else:
-        print(tables())
+        print(*(made() for made in TABLES.values()), sep="\n\n")

@@ -11,7 +11,7 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -112,34 +112,36 @@ def deflated(data: bytes) -> bytes:
 
 DEEP = b'{"a":' * 100_000
 
-FLOODS = {
-    "pings": frame(PING) * 20_000,
-    "long pings": frame(PING, b"x" * 125) * 2000,
-    "pongs": frame(PONG, b"x") * 20_000,
-    "messages": frame(TEXT, b'{"msg":"x"}') * 10_000,
-    "messages that lack a field": frame(TEXT, b"{}") * 20_000,
-    "deep messages": frame(TEXT, DEEP) * 2,
-    "deep arrays": frame(TEXT, b"[" * 100_000) * 4,
-    "no utf-8": frame(TEXT, b"\xff\xfe"),
-    "big messages": frame(TEXT, b'{"msg":"' + b"x" * 1_000_000 + b'"}'),
-    "too big messages": frame(TEXT, b"x" * 2_000_000),
-    "bombs": frame(TEXT, deflated(bytes(32 * 1024 * 1024)), rsv1=True),
-    "messages that inflate": frame(TEXT, deflated(b'{"msg":"' + b"x" * 1_000_000 + b'"}'), rsv1=True) * 20,
-    "empty pieces": frame(TEXT, b"{", fin=False) + frame(CONT, fin=False) * 20_000,
+FLOODS: dict[str, Callable[[], bytes]] = {  # made where they are sent: the bombs take a second
+    "pings": lambda: frame(PING) * 20_000,
+    "long pings": lambda: frame(PING, b"x" * 125) * 2000,
+    "pongs": lambda: frame(PONG, b"x") * 20_000,
+    "messages": lambda: frame(TEXT, b'{"msg":"x"}') * 10_000,
+    "messages that lack a field": lambda: frame(TEXT, b"{}") * 20_000,
+    "deep messages": lambda: frame(TEXT, DEEP) * 2,
+    "deep arrays": lambda: frame(TEXT, b"[" * 100_000) * 4,
+    "no utf-8": lambda: frame(TEXT, b"\xff\xfe"),
+    "big messages": lambda: frame(TEXT, b'{"msg":"' + b"x" * 1_000_000 + b'"}'),
+    "too big messages": lambda: frame(TEXT, b"x" * 2_000_000),
+    "bombs": lambda: frame(TEXT, deflated(bytes(32 * 1024 * 1024)), rsv1=True),
+    "messages that inflate": lambda: frame(TEXT, deflated(b'{"msg":"' + b"x" * 1_000_000 + b'"}'), rsv1=True) * 20,
+    "empty pieces": lambda: frame(TEXT, b"{", fin=False) + frame(CONT, fin=False) * 20_000,
 }
 
 
 async def flood(port: int, kind: str, connections: int = 1) -> None:
     """Send one of FLOODS again and again, on a new connection where the last one was closed. Reads nothing."""
+    sent = FLOODS[kind]()
+    print("begins", flush=True)
 
     async def send_on() -> None:
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(handshake(port, "/ws", OFFER).encode() + FLOODS[kind])
+                writer.write(handshake(port, "/ws", OFFER).encode() + sent)
                 while True:
                     await asyncio.wait_for(writer.drain(), 2)
-                    writer.write(FLOODS[kind])
+                    writer.write(sent)
                     await asyncio.sleep(0)
             except (OSError, TimeoutError, asyncio.TimeoutError):
                 writer.transport.abort()
@@ -158,12 +160,12 @@ async def crowd(port: int, connections: int) -> None:
         except OSError as exc:
             return type(exc).__name__, None
 
+    print("begins", flush=True)
     found = await asyncio.gather(*(one() for _ in range(connections)))
     print(json.dumps(Counter(status for status, _ in found)), flush=True)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    print("begins", flush=True)
     _, port, kind, *count = sys.argv
     asyncio.run(crowd(int(port), int(count[0])) if kind == "crowd" else flood(int(port), kind, *map(int, count)))

@@ -99,6 +99,11 @@ AFTERWARDS = {
     "replay in text": "print(app.endpoints['/ws'].replay(20))",
     "retry": "app.endpoints['/ws'].retry()",
     "recorded": "print([c.recorded for c in app.connections], app.connections, app.rooms, vars(app.options))",
+    "panel": "from nbws.inspection import answer; print(answer(app, {'seen': {}}))",
+    "widget": "app.inspector()",
+    "said": "print(app.said, app.log.lines)",
+    "transcript": "app.transcript()",
+    "transcript in text": "print(app.transcript(), app.transcript().to_test())",
     "stopped": "app.stop(); app.start()",
 }
 
@@ -133,6 +138,10 @@ def test_nothing_that_comes_out_holds_a_credential(kernel: Kernel, tmp_path: Pat
 
     told = _visit(url, canaries)
     ran |= {f"{name} afterwards": kernel.run(name, source) for name, source in AFTERWARDS.items()}
+    for name in ("errors", "panel", "widget", "said", "transcript", "transcript in text"):
+        assert ran[f"{name} afterwards"].ok, ran[f"{name} afterwards"].error
+    for name in ("panel", "said", "transcript in text"):
+        assert "htmx 4" in ran[f"{name} afterwards"].stdout, name
     seen = kernel.check("seen", "print(chr(10).join(seen))").stdout
 
     assert len(re.findall("websocket.receive", seen)) >= 8  # it was looked at where it could be seen
@@ -252,7 +261,9 @@ async def ws(msg: str, data, ws, htmx: HtmxHeaders, request: WebSocket):
 app""",
     """print(len(seen), *seen, sep=chr(10))
 for error in app.errors: print(error, error.title, error.message, error.traceback)
-print([c.recorded for c in app.connections], app.connections)""",
+from nbws.inspection import answer
+print([c.recorded for c in app.connections], app.connections, answer(app, {"seen": {}}), app.said)
+print(app.transcript(), app.transcript().to_test())""",
 ]
 
 
@@ -286,6 +297,7 @@ def test_under_a_jupyter_at_localhost_its_cookies_and_the_apps_credential_are_no
         assert {"_xsrf"} < {c["name"] for c in cookies if not c["name"].startswith("nbws-")}  # and the login cookie
         assert tokens
         assert int(shown.split()[0]) >= 6
+        assert ".send(" in shown  # the transcript as a test, after the errors and what the panel shows
         saved = path.read_text(encoding="utf-8")
         logged = (tmp_path / "everything.log").read_text(encoding="utf-8")
         assert "ValueError" in saved
