@@ -277,7 +277,7 @@ class Browser:
 # In Lab's own page only: an init script runs in the frames of outputs as well.
 PAGE_HELPERS = """
 if (window === window.top) {
-  const isNotebook = each => each?.content?.widgets;
+  const isNotebook = each => each?.sessionContext && each.content?.widgets;
   window.__nb = () => {
     const shell = window.jupyterapp?.shell;
     if (!shell || isNotebook(shell.currentWidget)) return shell?.currentWidget;

@@ -80,3 +80,16 @@ def test_it_closes_with_its_notebook_and_can_be_opened_again_when_it_was_closed(
     expect(view(chat)).to_have_count(1)
     chat.close_tab()
     expect(view(chat)).to_have_count(0)
+
+
+def test_jupyterlabs_own_view_of_the_output_stays_over_a_re_run_too(chat: Notebook) -> None:
+    chat.cell(PREVIEW).locator(".nbws-path").click(button="right")
+    chat.page.get_by_role("menuitem", name="Create New View for Cell Output").click()
+    below = chat.page.locator(".jp-LinkedOutputView")
+    expect(below.get_by_role("button", name="beside")).to_be_hidden()
+    expect(below.locator(".nbws-state")).to_have_text("connected")
+    chat.run(PREVIEW)
+    expect(below.locator(".nbws-state")).to_have_text("connected")
+    below.frame_locator("iframe").locator("#text").fill("below")
+    below.frame_locator("iframe").locator("#text").press("Enter")
+    expect(below.frame_locator("iframe").locator("#lines li").last).to_have_text("below")

@@ -113,3 +113,25 @@ def test_the_session_notebook_shares_its_session_among_pages_and_websockets() ->
                     assert "Hello, <strong>Ann</strong>! You have counted to <strong>10</strong>" in html
                 browser.post("/logout")
                 assert "stranger" in str(client.recv(timeout=10))
+
+
+def test_the_dashboard_notebook_moves_widgets_and_clients_swapped_or_not() -> None:
+    cells = code_cells("05-dashboard")
+    assert all(len(source.splitlines()) <= 20 for source in cells.values())
+    with Kernel() as kernel:
+        for _ in range(2):
+            for cell, source in cells.items():
+                if cell != "busy":
+                    kernel.check(cell, source)
+        assert kernel.check("ask", "len(knobs['waves']._trait_notifiers['value']['change'])").value == "1"
+        with connected(kernel, "/knobs") as client:
+            kernel.check("set", "knobs['waves'].value = 4")
+            while 'id="waves-is"' not in (came := str(client.recv(timeout=10))):
+                pass
+            assert ">4.0<" in came
+            client.send(json.dumps({"waves": 5, "height": 9, "ripple": "0.5"}))
+            while 'id="height-is"' not in (came := str(client.recv(timeout=10))):
+                pass
+            assert ">1.0<" in came, "a widget keeps its bounds"
+        assert kernel.check("look", "[knob.value for knob in knobs.values()]").value == "[5.0, 1.0, 0.5]"
+        assert kernel.check("errors", "list(app.errors)").value == "[]"

@@ -6,8 +6,7 @@ var _JUPYTERLAB = window._JUPYTERLAB || {};
 _JUPYTERLAB.nbws = (() => {
   const STYLE = `
     .nbws-view { overflow: auto; padding: 8px; background: var(--jp-layout-color1); }
-    .nbws-view .jp-OutputPrompt { display: none; }
-    [data-nbws-beside] .nbws-view .nbws-preview .nbws-line .nbws-beside { display: none; }`;
+    .nbws-view .jp-OutputPrompt { display: none; }`;
 
   function activate(app) {
     if (app.name !== "JupyterLab") return;  // the shell of Notebook 7 shows one thing at a time
