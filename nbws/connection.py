@@ -740,7 +740,8 @@ class Connection:
         self._membership.change(lambda rooms: rooms.leave_all(self))
 
     def release(self) -> None:
-        """Hold on to nothing that was to be sent. On the connection's loop only."""
+        """Hold on to nothing that was to be sent, nor to who served it. On the connection's loop only."""
+        self.on_new_version = self.on_pin = self.on_closing = None
         with self._lock:
             self._outbox.clear()
         self._held = None

@@ -190,6 +190,10 @@ class _HttpDoor:
     def handle_websocket_upgrade(self, *event: Any) -> None:
         self._expect_nothing()  # first: the websocket's protocol takes the transport over, and what it is told
         super().handle_websocket_upgrade(*event)  # type: ignore[misc]
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold on to nothing that holds this: the websocket's protocol has taken over."""
 
     def send_400_response(self, msg: str) -> None:
         if self.cycle is not None:
@@ -260,6 +264,9 @@ def http_door(limits: Limits) -> type[asyncio.Protocol]:
 
         _head_bytes: int | None = None  #: read of a head that is not whole; None between two requests
 
+        def _let_go(self) -> None:
+            self.parser = None  # type: ignore[assignment]
+
         def _take(self, data: bytes) -> None:
             super()._take(data)
             if self._head_bytes is not None and not self._is_left():
@@ -305,7 +312,10 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
                 self.handshake_complete = True  # with a refusal, which uvicorn calls an error of the app
 
         self.app = answered
-        await super().run_asgi()
+        try:
+            await super().run_asgi()
+        finally:
+            self.app = app  # else it would hold itself, until the collector comes
 
     def data_received(self, data: bytes) -> None:
         if self._has_failed:

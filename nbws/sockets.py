@@ -201,6 +201,7 @@ class UvicornSocket(WebsocketDoor):
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
+        self.scope["extensions"].pop(SOCKET, None)  # each would keep the other until the collector comes
         if self.unsent():
             self.loop.call_later(_LINGER_SECONDS, self.abort)
 
