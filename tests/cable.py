@@ -177,7 +177,7 @@ def _pull(line: Cable, watched: Watched, roamer: Roamer, seconds: float, lasts: 
     def is_same(connection: Any) -> bool:
         return bool((connection is ws) == lasts)
 
-    back = wait_for(is_back, 30)
+    back = wait_for(is_back, 60)
     assert ended_before == 0
     assert watched.events["disconn", ws.id] == (0 if lasts else 1)
     return {
