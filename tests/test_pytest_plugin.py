@@ -44,7 +44,9 @@ class Session:
 
     @property
     def outcomes(self) -> Mapping[str, str]:
-        return dict(re.findall(r"^([\w-]+)\.ipynb::cells (\w+)", self.text, re.MULTILINE))
+        plain = re.findall(r"^([\w-]+)\.ipynb::cells (\w+)", self.text, re.MULTILINE)
+        of_workers = re.findall(r"^\[gw\d\] \[ *\d+%\] (\w+) ([\w-]+)\.ipynb::cells", self.text, re.MULTILINE)
+        return dict(plain) | {name: outcome for outcome, name in of_workers}
 
     def failure(self, name: str) -> str:
         """What is shown of the failure of the notebook *name*."""
@@ -62,7 +64,7 @@ def nbws_test(folder: Path, *arguments: str) -> Session:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """Every kind of notebook, in one session."""
+    """Every kind of notebook, in one session of two workers."""
     folder = tmp_path_factory.mktemp("notebooks")
     client = "visitor = await app.client().connect('/ws')"
     write(folder, "good", DIVIDE, "#| eval: false\n1 / 0", client, "assert '0.5' in await visitor.ask(n=2)")
@@ -76,7 +78,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Session:
     write(folder, "skipped", {"cell_type": "raw", "source": "---\nskip_exec: true\n---"}, "1 / 0")
     write(folder, "dies", "import os\nos._exit(3)")
     (folder / "test_no_notebook.py").write_text("def test_of_python(): assert False\n")
-    return nbws_test(folder)
+    return nbws_test(folder, "-n", "2")
 
 
 def test_each_notebook_is_a_test(ran: Session) -> None:
@@ -127,8 +129,6 @@ def test_what_pytest_is_told_it_does(tmp_path: Path) -> None:
     for name in ("a-works", "b-fails", "c-fails", "d-works"):
         write(tmp_path, name, "assert False" if "fails" in name else "pass")
     assert nbws_test(tmp_path, "-x", "-k", "fails").outcomes == {"b-fails": "FAILED"}
-    spread = nbws_test(tmp_path, "a-works.ipynb", "-n", "1")
-    assert (spread.code, "PASSED a-works.ipynb::cells" in spread.text) == (0, True)
 
 
 def test_a_file_that_is_no_notebook_and_a_cell_that_takes_too_long(tmp_path: Path) -> None:
