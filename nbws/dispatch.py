@@ -390,9 +390,7 @@ class Worker:
             if loop is not None:
                 result = await on(loop, _called(hook, connection, state, old, new))
             else:
-                result = hook(connection, state, old.number, new.number)
-                while inspect.isawaitable(result):
-                    result = await result
+                result = await _awaited(hook(connection, state, old.number, new.number))
             connection.state = state
             await self._deliver(result, None)
         except BaseException as exc:
@@ -550,10 +548,7 @@ InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 async def _called(hook: Callable[..., Any], connection: Connection, state: Any, old: Version, new: Version) -> Any:
     """What a swap hook returns."""
-    result = hook(connection, state, old.number, new.number)
-    while inspect.isawaitable(result):
-        result = await result
-    return result
+    return await _awaited(hook(connection, state, old.number, new.number))
 
 
 async def run_handler(bound: Bound, call: Call, in_thread: InThread | None) -> Any:
