@@ -8,6 +8,7 @@ alive and closed. What picows itself refuses, it says in its close frame, and th
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterable
 from typing import Any
 
 import picows.picows
@@ -68,13 +69,19 @@ def _written(opcode: int, is_last: bool, payload: bytes) -> bytes:
 class _Transport:
     """What picows sees of a connection's transport. It neither answers the handshake nor closes."""
 
-    __slots__ = ("get_extra_info", "get_write_buffer_size", "write", "writelines")
+    __slots__ = ("get_extra_info", "get_write_buffer_size", "write")
 
     def __init__(self, transport: Any) -> None:
         self.get_extra_info = transport.get_extra_info
         self.get_write_buffer_size = transport.get_write_buffer_size
         self.write = transport.write
-        self.writelines = transport.writelines
+
+    def writelines(self, parts: Iterable[bytes | memoryview]) -> None:
+        """Write *parts* as one. Of a long message the first is a view of memory that picows writes over with the next.
+
+        uvloop, and asyncio from Python 3.12 on, would keep that view for as long as the peer does not read.
+        """
+        self.write(b"".join(parts))
 
     def close(self) -> None:
         pass
