@@ -73,7 +73,7 @@ class Page:
         return self._id
 
     async def get(self, path: str, client: str = "1", **more: Any) -> tuple[int, str]:
-        id = self.ask("request", path, client, **{"method": "GET", "body": None, **more})
+        id = self.ask("request", path, client, **{"method": "GET", "data": None, **more})
         await self.until(lambda message: message["kind"] == "end" and message["id"] == id)
         mine = [message for message in self.posted if message.get("id") == id]
         body = b"".join(message["data"] for message in mine if message["kind"] == "body")
@@ -190,7 +190,7 @@ def said(session): return P(session["msg"])
 """
     )
     headers = [("Content-Type", "application/x-www-form-urlencoded")]
-    status, text = await page.get("/say", method="POST", body=b"msg=hello", headers=headers)
+    status, text = await page.get("/say", method="POST", data=b"msg=hello", headers=headers)
     assert status == 200
     assert "<p>hello</p>" in text
     head = next(message for message in page.posted if message["kind"] == "head")
@@ -252,7 +252,7 @@ async def test_what_a_cell_prints_is_its_own_and_what_a_handler_prints_is_the_ha
 @in_page
 async def test_the_feed_tells_versions_and_errors(page: Page) -> None:
     await page.run(CHAT.replace("app.broadcast", "1 / 0; app.broadcast"))
-    feed = page.ask("request", "/_nbws/feed", "the page", method="GET", body=None)
+    feed = page.ask("request", "/_nbws/feed", "the page", method="GET", data=None)
     id = await page.connected("/chat")
     page.say(id, '{"msg": "a"}')
     told = await page.until(lambda m: m.get("id") == feed and b"ZeroDivisionError" in m.get("data", b""))
@@ -368,7 +368,7 @@ async def events():
     async def main() -> None:
         async with a_page() as page:
             await page.run(source)
-            id = page.ask("request", "/events", method="GET", body=None)
+            id = page.ask("request", "/events", method="GET", data=None)
             await page.until(lambda message: message.get("data") == b"data: 1\n\n")
             page.host.receive({"kind": "abort", "id": id})
             await page.until(lambda message: message["kind"] == "end" and message["id"] == id)

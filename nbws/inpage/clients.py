@@ -5,7 +5,7 @@ A client is a browser of its own, with cookies of its own, and it is on a visit 
 and stops with a server (startup functions, tasks) does so with the clients of a page.
 
 Messages that come have a "kind" and an "id" that the asker has chosen: "request" (client, app, method, path, headers,
-body), "abort"; "connect" (client, app, path, headers), "send" (data), "close" (code). "leave" (client) has no id. What
+data), "abort"; "connect" (client, app, path, headers), "send" (data), "close" (code). "leave" (client) has no id. What
 goes out has the same id: "head" (status, headers, url), "body" (data), "end"; "open", "message" (data), "closed" (code,
 reason). "app" is the number of one, or None for the notebook's.
 """
@@ -94,7 +94,7 @@ class Clients:
 
     async def _exchange(self, client: Client, message: Message) -> None:
         """Follow redirects, as a browser does, and say what the last answer is while it comes."""
-        id, path, method, body = message["id"], message["path"], message["method"], bytes(message.get("body") or b"")
+        id, path, method, body = message["id"], message["path"], message["method"], message.get("data") or b""
         given = {name.lower(): value for name, value in message.get("headers", ())}
         for _ in range(_REDIRECTS):
             headers = {"accept": "*/*", **given, **({"content-length": str(len(body))} if body else {})}

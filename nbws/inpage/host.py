@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import anyio.to_thread
@@ -81,11 +82,31 @@ class Host:
         return next((app for app in self.cells.apps if app.number == number), None)
 
 
-def host_in_worker(post: Post) -> Callable[[Mapping[str, Any]], None]:
-    """For a web worker, whose process this is from now on: gives what takes its messages."""
+_for_good = ExitStack()  #: holds what would end when nobody refers to it
+
+
+def host_in_worker(hand: Callable[[str, Any], None]) -> Callable[..., None]:
+    """For a web worker, whose process this is from now on: gives what takes its messages.
+
+    A message goes in and out as JSON, and what is bytes in it beside that, as "data".
+    """
+    from pyodide.ffi import to_js
+
+    def post(message: Mapping[str, Any]) -> None:
+        data = message.get("data")
+        if isinstance(data, bytes):
+            hand(json.dumps({**message, "data": None}), to_js(data))
+        else:
+            hand(json.dumps(message), None)
+
     host = Host(post, vars(sys.modules["__main__"]))
-    host.present().__enter__()
-    return host.receive
+    _for_good.enter_context(host.present())
+
+    def receive(text: str, data: Any = None) -> None:
+        message = json.loads(text)
+        host.receive(message if data is None else {**message, "data": data.to_bytes()})
+
+    return receive
 
 
 async def _run_here(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
