@@ -132,7 +132,8 @@
       this.state = make("span", { class: "nbws-run-socket" });
       const again = make("button", { type: "button", title: "Load this client's page again", onclick: () => this.go(this.here) }, "reload");
       this.frame = make("iframe", { title: `Client ${number}`, allow: "clipboard-write" });
-      this.frame.nbws = (window) => this.install(window);
+      Object.assign(this, { host_name: HOST, isDark, readEvents });
+      this.frame.nbws = this;
       this.element = make("figure", { class: "nbws-run-client" },
         make("figcaption", {}, make("b", {}, `Client ${number}`), " ", this.path, this.state, again), this.frame);
       this.go(this.here);
@@ -170,7 +171,7 @@
         if (blob) element.setAttribute(name, blob);
       }));
       const script = page.createElement("script");
-      script.textContent = "frameElement.nbws(window); document.currentScript.remove();";
+      script.textContent = `(${standIn})(frameElement.nbws); document.currentScript.remove();`;
       page.head.prepend(script);
       return `<!doctype html>\n${page.documentElement.outerHTML}`;
     }
@@ -208,230 +209,6 @@
       return css.replace(/url\(\s*(["']?)([^"')]+)\1\s*\)/g, (whole) => { const blob = made[n++]; return blob ? `url(${blob})` : whole; });
     }
 
-    /* What stands in for the network in *window*, the frame's. Runs before any script of the page does. */
-    install(window) {
-      const frame = this, { document } = window;
-      window.nbwsHere = this.here;
-      document.documentElement.dataset.theme = isDark() ? "dark" : "light";
-      const native = { fetch: window.fetch.bind(window), WebSocket: window.WebSocket };
-
-      const fetch = window.fetch = async (input, options) => {
-        const asked = typeof input === "string" || input instanceof window.URL || input instanceof URL ? `${input}` : null;
-        const path = frame.pathOf(asked === null ? input.url : asked);
-        if (path === null) return native.fetch(input, options);
-        const request = new window.Request(asked === null ? input : HOST + path, options);
-        const data = ["GET", "HEAD"].includes(request.method) ? null : new Uint8Array(await request.arrayBuffer());
-        const headers = [...request.headers].filter(([name]) => name !== "content-length");
-        const answer = await frame.host.request(frame.client, { method: request.method, path, headers, data, signal: request.signal });
-        const empty = [204, 205, 304].includes(answer.status) || request.method === "HEAD";
-        const response = new window.Response(empty ? null : answer.body, { status: answer.status, headers: answer.headers });
-        Object.defineProperty(response, "url", { value: HOST + answer.url });
-        Object.defineProperty(response, "redirected", { value: answer.url !== path });
-        return response;
-      };
-
-      window.XMLHttpRequest = class extends window.EventTarget {
-        constructor() {
-          super();
-          Object.assign(this, { readyState: 0, status: 0, statusText: "", response: "", responseText: "", responseURL: "",
-            responseType: "", timeout: 0, withCredentials: false, upload: new window.EventTarget() });
-          for (const name of ["load", "loadend", "loadstart", "progress", "error", "abort", "timeout", "readystatechange"]) this[`on${name}`] = null;
-        }
-        say(name) {
-          const event = new window.ProgressEvent(name);
-          if (typeof this[`on${name}`] === "function") this[`on${name}`](event);
-          this.dispatchEvent(event);
-        }
-        open(method, url) { this.asked = [method.toUpperCase(), url, new window.Headers()]; this.readyState = 1; this.say("readystatechange"); }
-        setRequestHeader(name, value) { this.asked[2].append(name, value); }
-        overrideMimeType() { }
-        getResponseHeader(name) { return this.headers ? this.headers.get(name) : null; }
-        getAllResponseHeaders() { return this.headers ? [...this.headers].map(([name, value]) => `${name}: ${value}\r\n`).join("") : ""; }
-        abort() { if (this.stopping) this.stopping.abort(); }
-        async send(body = null) {
-          const [method, url, headers] = this.asked;
-          this.stopping = new window.AbortController();
-          this.say("loadstart");
-          let ended = "load";
-          try {
-            const hasBody = body !== null && !["GET", "HEAD"].includes(method);
-            const answer = await fetch(url, { method, headers, body: hasBody ? body : undefined, signal: this.stopping.signal });
-            const content = await answer.blob();
-            this.headers = answer.headers;
-            const leads = this.headers.get("hx-redirect");
-            if (leads || this.headers.get("hx-refresh") === "true") {  // htmx would ask the frame itself, which leads out of the app
-              for (const name of ["hx-redirect", "hx-refresh"]) this.headers.delete(name);
-              frame.go(leads ? new URL(leads, frame.here) : frame.here);
-            }
-            this.responseURL = answer.url;
-            [this.status, this.statusText] = [answer.status, answer.statusText];
-            if (!this.responseType || this.responseType === "text") this.response = this.responseText = await content.text();
-            else if (this.responseType === "json") this.response = JSON.parse(await content.text());
-            else this.response = this.responseType === "blob" ? content : await content.arrayBuffer();
-          } catch (error) {
-            ended = error && error.name === "AbortError" ? "abort" : "error";
-          }
-          this.readyState = 4;
-          this.say("readystatechange");
-          this.say(ended);
-          this.say("loadend");
-        }
-      };
-
-      window.WebSocket = class extends window.EventTarget {
-        static CONNECTING = 0; static OPEN = 1; static CLOSING = 2; static CLOSED = 3;
-        constructor(url, protocols) {
-          super();
-          const path = frame.pathOf(url);
-          if (path === null) return new native.WebSocket(url, protocols);
-          Object.assign(this, { CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3, readyState: 0, bufferedAmount: 0, extensions: "", protocol: "",
-            url: `${url}`, binaryType: "blob", onopen: null, onmessage: null, onclose: null, onerror: null });
-          const say = (event) => {
-            if (typeof this[`on${event.type}`] === "function") this[`on${event.type}`](event);
-            this.dispatchEvent(event);
-          };
-          frame.sockets.add(this);
-          this.id = frame.host.ask({ kind: "connect", ...frame.client, path, headers: [] }, null, ({ kind, data, code, reason }) => {
-            if (this.left) return;
-            if (kind === "open") {
-              this.readyState = 1;
-              frame.tellSockets();
-              say(new window.Event("open"));
-            } else if (kind === "message") {
-              const given = typeof data === "string" ? data : this.binaryType === "blob" ? new window.Blob([data]) : data.slice().buffer;
-              say(new window.MessageEvent("message", { data: given, origin: HOST }));
-            } else if (kind === "closed") {
-              const before = this.readyState;
-              this.readyState = 3;
-              frame.sockets.delete(this);
-              frame.tellSockets();
-              if (before === 0) say(new window.Event("error"));
-              say(new window.CloseEvent("close", { code: this.code || code, reason, wasClean: code !== 1006 }));
-            }
-          });
-        }
-        send(data) {
-          if (this.readyState === 0) throw new window.DOMException("Still in CONNECTING state.", "InvalidStateError");
-          if (this.readyState !== 1) return;
-          const hand = (bytes) => frame.host.tell({ kind: "send", id: this.id }, new Uint8Array(bytes));
-          if (typeof data === "string") frame.host.tell({ kind: "send", id: this.id, data });
-          else if (data instanceof window.Blob || data instanceof Blob) data.arrayBuffer().then(hand);
-          else hand(data.buffer ? data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) : data.slice(0));
-        }
-        close(code = 1000, reason = "") {
-          if (this.readyState >= 2) return;
-          this.readyState = 2;
-          this.code = code;
-          frame.host.tell({ kind: "close", id: this.id, code, reason });
-        }
-      };
-
-      window.EventSource = class extends window.EventTarget {
-        static CONNECTING = 0; static OPEN = 1; static CLOSED = 2;
-        constructor(url) {
-          super();
-          Object.assign(this, { CONNECTING: 0, OPEN: 1, CLOSED: 2, readyState: 0, url: `${url}`, withCredentials: false,
-            onopen: null, onmessage: null, onerror: null, stopping: new window.AbortController() });
-          this.read();
-        }
-        say(event) {
-          if (typeof this[`on${event.type}`] === "function") this[`on${event.type}`](event);
-          this.dispatchEvent(event);
-        }
-        async read() {
-          try {
-            const answer = await fetch(this.url, { headers: { accept: "text/event-stream" }, signal: this.stopping.signal });
-            if (!answer.ok || !(answer.headers.get("content-type") || "").startsWith("text/event-stream")) throw new Error(answer.status);
-            this.readyState = 1;
-            this.say(new window.Event("open"));
-            await readEvents(answer.body, (name, data, lastEventId) => {
-              if (this.readyState !== 2) this.say(new window.MessageEvent(name, { data, lastEventId, origin: HOST }));
-            });
-          } catch { }
-          if (this.readyState === 2) return;
-          this.readyState = 2;
-          this.say(new window.Event("error"));
-        }
-        close() {
-          this.readyState = 2;
-          this.stopping.abort();
-        }
-      };
-      frame.onleave = () => { for (const socket of frame.sockets) socket.left = true; };
-
-      /* What is put into the page later: the browser would look for it beside the docs. */
-      for (const [kind, name] of [["HTMLScriptElement", "src"], ["HTMLImageElement", "src"], ["HTMLMediaElement", "src"], ["HTMLLinkElement", "href"]]) {
-        const { prototype } = window[kind], property = Object.getOwnPropertyDescriptor(prototype, name);
-        const set = (element, value) => {
-          const path = `${value}`.startsWith("blob:") ? null : frame.pathOf(value);
-          if (path === null) return property.set.call(element, value);
-          frame.blob(path).then((blob) => blob ? property.set.call(element, blob) : element.dispatchEvent(new window.Event("error")));
-        };
-        Object.defineProperty(prototype, name, { ...property, set(value) { set(this, value); } });
-        const { setAttribute } = window.Element.prototype;
-        prototype.setAttribute = function (attribute, value) {
-          return attribute.toLowerCase() === name ? set(this, value) : setAttribute.call(this, attribute, value);
-        };
-      }
-      new window.MutationObserver((changes) => {
-        for (const { addedNodes } of changes) for (const node of addedNodes) {
-          if (node.nodeType !== 1) continue;
-          for (const element of [node, ...node.querySelectorAll("img[src], source[src], video[src], audio[src]")]) {
-            const given = element.matches("img, source, video, audio") ? element.getAttribute("src") : null;
-            if (given && !given.startsWith("blob:") && frame.pathOf(given)) element.setAttribute("src", given);
-          }
-        }
-      }).observe(document, { childList: true, subtree: true });
-
-      /* Links and forms lead to another page of the app, in this frame. */
-      window.addEventListener("click", (event) => {
-        const link = event.target.closest && event.target.closest("a[href], area[href]");
-        if (!link || event.defaultPrevented || event.button) return;
-        const given = link.getAttribute("href");
-        if (/^[a-z][a-z0-9+.-]*:/i.test(given) && !/^https?:/i.test(given)) return;
-        event.preventDefault();
-        if (given.startsWith("#")) {
-          const target = given.length > 1 && document.getElementById(decodeURIComponent(given.slice(1)));
-          return target ? target.scrollIntoView() : given === "#" ? undefined : null;
-        }
-        frame.go(new URL(given, frame.here));
-      });
-      window.addEventListener("submit", async (event) => {
-        if (event.defaultPrevented) return;
-        event.preventDefault();
-        const form = event.target, by = event.submitter;
-        const given = (name) => by && by.getAttribute(`form${name}`) || form.getAttribute(name);
-        const fields = new window.FormData(form, by), url = new URL(given("action") || frame.here, frame.here);
-        if ((given("method") || "get").toLowerCase() !== "post") {
-          url.search = new URLSearchParams([...fields].filter(([, value]) => typeof value === "string"));
-          return frame.go(url);
-        }
-        const isMultipart = (given("enctype") || "").includes("multipart");
-        const request = new window.Response(isMultipart ? fields : new window.URLSearchParams([...fields].map(([name, value]) => [name, value.name ?? value])));
-        const headers = [["content-type", request.headers.get("content-type")]];
-        frame.go(url, { method: "POST", headers, data: new Uint8Array(await request.arrayBuffer()) });
-      });
-      for (const name of ["pushState", "replaceState"]) {
-        window.history[name] = (state, title, address) => {  // its address cannot change, so what is written there is remembered
-          const path = address === undefined || address === null ? null : frame.pathOf(address);
-          if (path === null) return;
-          frame.here.href = HOST + path;
-          frame.path.textContent = path;
-        };
-      }
-
-      const measure = () => {
-        const { body, documentElement: html } = document;
-        if (body) frame.frame.style.height = `${Math.min(Math.max(Math.ceil(Math.max(html.offsetHeight, body.scrollHeight)), 120), 520)}px`;
-      };
-      document.addEventListener("DOMContentLoaded", () => {
-        const watched = new window.ResizeObserver(measure);
-        watched.observe(document.documentElement);
-        watched.observe(document.body);
-        measure();
-      });
-    }
-
     tellSockets() {
       const open = [...this.sockets].filter(({ readyState }) => readyState === 1).length;
       this.state.textContent = open ? "connected" : "";
@@ -444,6 +221,233 @@
       this.sockets.clear();
       this.tellSockets();
     }
+  }
+
+  /* What stands in for the network in a client's document. Its source is the first script there, so that all that it
+     makes is of that document: Chromium gives an element that a function of another document is told of first that
+     document's classes, for good. *frame* is the Frame. */
+  function standIn(frame) {
+    const isFrom = (value, name) => Object.prototype.toString.call(value) === `[object ${name}]`;
+    const HOST = frame.host_name;
+    window.nbwsHere = frame.here;
+    document.documentElement.dataset.theme = frame.isDark() ? "dark" : "light";
+    const native = { fetch: window.fetch.bind(window), WebSocket: window.WebSocket };
+
+    const fetch = window.fetch = async (input, options) => {
+      const asked = typeof input === "string" || isFrom(input, "URL") ? `${input}` : null;
+      const path = frame.pathOf(asked === null ? input.url : asked);
+      if (path === null) return native.fetch(input, options);
+      const request = new Request(asked === null ? input : HOST + path, options);
+      const data = ["GET", "HEAD"].includes(request.method) ? null : new Uint8Array(await request.arrayBuffer());
+      const headers = [...request.headers].filter(([name]) => name !== "content-length");
+      const answer = await frame.host.request(frame.client, { method: request.method, path, headers, data, signal: request.signal });
+      const empty = [204, 205, 304].includes(answer.status) || request.method === "HEAD";
+      const response = new Response(empty ? null : answer.body, { status: answer.status, headers: answer.headers });
+      Object.defineProperty(response, "url", { value: HOST + answer.url });
+      Object.defineProperty(response, "redirected", { value: answer.url !== path });
+      return response;
+    };
+
+    window.XMLHttpRequest = class extends EventTarget {
+      constructor() {
+        super();
+        Object.assign(this, { readyState: 0, status: 0, statusText: "", response: "", responseText: "", responseURL: "",
+          responseType: "", timeout: 0, withCredentials: false, upload: new EventTarget() });
+        for (const name of ["load", "loadend", "loadstart", "progress", "error", "abort", "timeout", "readystatechange"]) this[`on${name}`] = null;
+      }
+      say(name) {
+        const event = new ProgressEvent(name);
+        if (typeof this[`on${name}`] === "function") this[`on${name}`](event);
+        this.dispatchEvent(event);
+      }
+      open(method, url) { this.asked = [method.toUpperCase(), url, new Headers()]; this.readyState = 1; this.say("readystatechange"); }
+      setRequestHeader(name, value) { this.asked[2].append(name, value); }
+      overrideMimeType() { }
+      getResponseHeader(name) { return this.headers ? this.headers.get(name) : null; }
+      getAllResponseHeaders() { return this.headers ? [...this.headers].map(([name, value]) => `${name}: ${value}\r\n`).join("") : ""; }
+      abort() { if (this.stopping) this.stopping.abort(); }
+      async send(body = null) {
+        const [method, url, headers] = this.asked;
+        this.stopping = new AbortController();
+        this.say("loadstart");
+        let ended = "load";
+        try {
+          const hasBody = body !== null && !["GET", "HEAD"].includes(method);
+          const answer = await fetch(url, { method, headers, body: hasBody ? body : undefined, signal: this.stopping.signal });
+          const content = await answer.blob();
+          this.headers = answer.headers;
+          const leads = this.headers.get("hx-redirect");
+          if (leads || this.headers.get("hx-refresh") === "true") {  // htmx would ask the frame itself, which leads out of the app
+            for (const name of ["hx-redirect", "hx-refresh"]) this.headers.delete(name);
+            frame.go(leads ? new URL(leads, frame.here) : frame.here);
+          }
+          this.responseURL = answer.url;
+          [this.status, this.statusText] = [answer.status, answer.statusText];
+          if (!this.responseType || this.responseType === "text") this.response = this.responseText = await content.text();
+          else if (this.responseType === "json") this.response = JSON.parse(await content.text());
+          else this.response = this.responseType === "blob" ? content : await content.arrayBuffer();
+        } catch (error) {
+          ended = error && error.name === "AbortError" ? "abort" : "error";
+        }
+        this.readyState = 4;
+        this.say("readystatechange");
+        this.say(ended);
+        this.say("loadend");
+      }
+    };
+
+    window.WebSocket = class extends EventTarget {
+      static CONNECTING = 0; static OPEN = 1; static CLOSING = 2; static CLOSED = 3;
+      constructor(url, protocols) {
+        super();
+        const path = frame.pathOf(url);
+        if (path === null) return new native.WebSocket(url, protocols);
+        Object.assign(this, { CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3, readyState: 0, bufferedAmount: 0, extensions: "", protocol: "",
+          url: `${url}`, binaryType: "blob", onopen: null, onmessage: null, onclose: null, onerror: null });
+        const say = (event) => {
+          if (typeof this[`on${event.type}`] === "function") this[`on${event.type}`](event);
+          this.dispatchEvent(event);
+        };
+        frame.sockets.add(this);
+        this.id = frame.host.ask({ kind: "connect", ...frame.client, path, headers: [] }, null, ({ kind, data, code, reason }) => {
+          if (this.left) return;
+          if (kind === "open") {
+            this.readyState = 1;
+            frame.tellSockets();
+            say(new Event("open"));
+          } else if (kind === "message") {
+            const given = typeof data === "string" ? data : this.binaryType === "blob" ? new Blob([data]) : new Uint8Array(data).buffer;
+            say(new MessageEvent("message", { data: given, origin: HOST }));
+          } else if (kind === "closed") {
+            const before = this.readyState;
+            this.readyState = 3;
+            frame.sockets.delete(this);
+            frame.tellSockets();
+            if (before === 0) say(new Event("error"));
+            say(new CloseEvent("close", { code: this.code || code, reason, wasClean: code !== 1006 }));
+          }
+        });
+      }
+      send(data) {
+        if (this.readyState === 0) throw new DOMException("Still in CONNECTING state.", "InvalidStateError");
+        if (this.readyState !== 1) return;
+        const hand = (bytes) => frame.host.tell({ kind: "send", id: this.id }, new Uint8Array(bytes));
+        if (typeof data === "string") frame.host.tell({ kind: "send", id: this.id, data });
+        else if (isFrom(data, "Blob") || isFrom(data, "File")) data.arrayBuffer().then(hand);
+        else hand(data.buffer ? data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) : data.slice(0));
+      }
+      close(code = 1000, reason = "") {
+        if (this.readyState >= 2) return;
+        this.readyState = 2;
+        this.code = code;
+        frame.host.tell({ kind: "close", id: this.id, code, reason });
+      }
+    };
+
+    window.EventSource = class extends EventTarget {
+      static CONNECTING = 0; static OPEN = 1; static CLOSED = 2;
+      constructor(url) {
+        super();
+        Object.assign(this, { CONNECTING: 0, OPEN: 1, CLOSED: 2, readyState: 0, url: `${url}`, withCredentials: false,
+          onopen: null, onmessage: null, onerror: null, stopping: new AbortController() });
+        this.read();
+      }
+      say(event) {
+        if (typeof this[`on${event.type}`] === "function") this[`on${event.type}`](event);
+        this.dispatchEvent(event);
+      }
+      async read() {
+        try {
+          const answer = await fetch(this.url, { headers: { accept: "text/event-stream" }, signal: this.stopping.signal });
+          if (!answer.ok || !(answer.headers.get("content-type") || "").startsWith("text/event-stream")) throw new Error(answer.status);
+          this.readyState = 1;
+          this.say(new Event("open"));
+          await frame.readEvents(answer.body, (name, data, lastEventId) => {
+            if (this.readyState !== 2) this.say(new MessageEvent(name, { data, lastEventId, origin: HOST }));
+          });
+        } catch { }
+        if (this.readyState === 2) return;
+        this.readyState = 2;
+        this.say(new Event("error"));
+      }
+      close() {
+        this.readyState = 2;
+        this.stopping.abort();
+      }
+    };
+    frame.onleave = () => { for (const socket of frame.sockets) socket.left = true; };
+
+    /* What is put into the page later: the browser would look for it beside the docs. */
+    for (const [kind, name] of [["HTMLScriptElement", "src"], ["HTMLImageElement", "src"], ["HTMLMediaElement", "src"], ["HTMLLinkElement", "href"]]) {
+      const { prototype } = window[kind], property = Object.getOwnPropertyDescriptor(prototype, name);
+      const set = (element, value) => {
+        const path = `${value}`.startsWith("blob:") ? null : frame.pathOf(value);
+        if (path === null) return property.set.call(element, value);
+        frame.blob(path).then((blob) => blob ? property.set.call(element, blob) : element.dispatchEvent(new Event("error")));
+      };
+      Object.defineProperty(prototype, name, { ...property, set(value) { set(this, value); } });
+      const { setAttribute } = Element.prototype;
+      prototype.setAttribute = function (attribute, value) {
+        return attribute.toLowerCase() === name ? set(this, value) : setAttribute.call(this, attribute, value);
+      };
+    }
+    new MutationObserver((changes) => {
+      for (const { addedNodes } of changes) for (const node of addedNodes) {
+        if (node.nodeType !== 1) continue;
+        for (const element of [node, ...node.querySelectorAll("img[src], source[src], video[src], audio[src]")]) {
+          const given = element.matches("img, source, video, audio") ? element.getAttribute("src") : null;
+          if (given && !given.startsWith("blob:") && frame.pathOf(given)) element.setAttribute("src", given);
+        }
+      }
+    }).observe(document, { childList: true, subtree: true });
+
+    /* Links and forms lead to another page of the app, in this frame. */
+    window.addEventListener("click", (event) => {
+      const link = event.target.closest && event.target.closest("a[href], area[href]");
+      if (!link || event.defaultPrevented || event.button) return;
+      const given = link.getAttribute("href");
+      if (/^[a-z][a-z0-9+.-]*:/i.test(given) && !/^https?:/i.test(given)) return;
+      event.preventDefault();
+      if (given.startsWith("#")) {
+        const target = given.length > 1 && document.getElementById(decodeURIComponent(given.slice(1)));
+        return target ? target.scrollIntoView() : given === "#" ? undefined : null;
+      }
+      frame.go(new URL(given, frame.here));
+    });
+    window.addEventListener("submit", async (event) => {
+      if (event.defaultPrevented) return;
+      event.preventDefault();
+      const form = event.target, by = event.submitter;
+      const given = (name) => by && by.getAttribute(`form${name}`) || form.getAttribute(name);
+      const fields = new FormData(form, by), url = new URL(given("action") || frame.here, frame.here);
+      if ((given("method") || "get").toLowerCase() !== "post") {
+        url.search = new URLSearchParams([...fields].filter(([, value]) => typeof value === "string"));
+        return frame.go(url);
+      }
+      const isMultipart = (given("enctype") || "").includes("multipart");
+      const request = new Response(isMultipart ? fields : new URLSearchParams([...fields].map(([name, value]) => [name, value.name ?? value])));
+      const headers = [["content-type", request.headers.get("content-type")]];
+      frame.go(url, { method: "POST", headers, data: new Uint8Array(await request.arrayBuffer()) });
+    });
+    for (const name of ["pushState", "replaceState"]) {
+      window.history[name] = (state, title, address) => {  // its address cannot change, so what is written there is remembered
+        const path = address === undefined || address === null ? null : frame.pathOf(address);
+        if (path === null) return;
+        frame.here.href = HOST + path;
+        frame.path.textContent = path;
+      };
+    }
+
+    const measure = () => {
+      const { body, documentElement: html } = document;
+      if (body) frame.frame.style.height = `${Math.min(Math.max(Math.ceil(Math.max(html.offsetHeight, body.scrollHeight)), 120), 520)}px`;
+    };
+    document.addEventListener("DOMContentLoaded", () => {
+      const watched = new ResizeObserver(measure);
+      watched.observe(document.documentElement);
+      watched.observe(document.body);
+      measure();
+    });
   }
 
   function isDark() {
