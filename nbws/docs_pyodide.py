@@ -323,7 +323,10 @@ def run_here(
     *clients* is how many see the page at *path*, where no cell shows the app. *ready* starts it when the page is
     opened, without a button.
     """
-    given = [{"id": cell.id, "number": cell.number, "source": cell.source} for cell in cells]
+    given = [
+        {"id": cell.id, "number": cell.number, "source": cell.source, "may_fail": "raises-exception" in cell.tags}
+        for cell in cells
+    ]
     options = {"base": base, "cells": given, "clients": clients, "path": path, "ready": ready}
     data = json.dumps(options, ensure_ascii=False).replace("<", "\\u003c")
     at = html.escape(base)

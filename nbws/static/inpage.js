@@ -2,12 +2,12 @@
    edit cells and run them. `nbwsRunHere(element, {base, cells, clients, path, ready})` fills *element*:
 
      base     where the folder of nbws.docs_pyodide.collect is
-     cells    [{id, number, source, element}]; an `element` is where the page shows the cell's code, and the editor takes
+     cells    [{id, number, source, may_fail, element}]; an `element` is where the page shows the cell's code, and the editor takes
               its place; without one it stands in *element*
      clients  how many frames show the page at `path`, where no cell shows the app
      ready    start at once, without a button
 
-   and gives {start, stop}. A frame is a document of its own that has no server: what it fetches, posts and opens as a
+   and gives {start, stop, host}, which is `element.nbwsRun` as well. A frame is a document of its own that has no server: what it fetches, posts and opens as a
    websocket is handed to the worker, and nothing goes over the network. */
 (() => {
   "use strict";
@@ -462,7 +462,7 @@
 
   class Cell {
     constructor(given, run) {
-      Object.assign(this, { id: given.id, number: given.number, source: given.source, place: given.element || null });
+      Object.assign(this, { id: given.id, number: given.number, source: given.source, place: given.element || null, mayFail: Boolean(given.may_fail) });
       this.editor = make("textarea", {
         spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": `Cell ${given.number}`,
         onkeydown: (event) => this.key(event, run), oninput: () => this.changed(),
@@ -540,7 +540,7 @@
     element.setAttribute("role", "region");
     element.setAttribute("aria-label", "Run it here");
     element.replaceChildren(make("div", { class: "nbws-run-bar" }, button, stopping, status), all);
-    let host = null, opened = [], ran = null, editors = [], asked = [], versions = new Map(), watched = new Map(), began = 0, line = Promise.resolve(), left = null;
+    let host = null, opened = [], ran = null, editors = [], asked = [], versions = new Map(), watched = new Map(), began = 0, line = Promise.resolve(), pending = [];
 
     say("", "The real app, in this browser: Python is loaded from this site, about 14 MB once.");
     function say(state, words) {
@@ -602,22 +602,29 @@
       say("failed", `It could not be started: ${words}`);
     }
 
-    async function stage(name) {
+    function stage(name) {
       if (name !== "ready") return say("loading", STAGES[name] || name);
+      pending = [...editors];
+      line = line.then(runPending);
+    }
+
+    /* The cells that have not run yet, down to one that fails. */
+    async function runPending() {
       const mine = host;
       let told = null;
-      for (const cell of editors) {
+      while (pending.length) {
+        const cell = pending[0];
         say("loading", `Running cell ${cell.number} of ${editors.length}…`);
         told = await runNow(cell);
         if (host !== mine) return;
-        if (!told.ok) break;
+        if (!told.ok && !cell.mayFail) break;
+        pending.shift();
       }
       for (const cell of editors) cell.button.disabled = false;
-      left = told;
-      if (told && told.ok) openClients(told);
+      if (pending.length) return say("broken", `Cell ${pending[0].number} fails, so those below it have not run. Mend it and run it: they follow.`);
+      openClients(told);
       const seconds = ((performance.now() - began) / 1000).toFixed(1);
-      if (told && !told.ok) say("broken", "A cell fails; mend it and run it.");
-      else say("live", `Running in this browser, started in ${seconds} s. Edit a cell and press Shift+Enter: the clients stay connected.`);
+      say("live", `Running in this browser, ready after ${seconds} s. Edit a cell and press Shift+Enter: the clients stay connected.`);
     }
 
     function run(cell) {
@@ -626,9 +633,12 @@
         if (!host) return;
         const told = await runNow(cell);
         if (!host) return;
-        if (told.ok && !opened.length && told.own !== null) openClients(told);
-        if (told.ok && element.dataset.state === "broken") say("live", "Running in this browser.");
+        if (cell === pending[0] && told.ok) {
+          pending.shift();
+          if (pending.length || !opened.length) return runPending();
+        }
         for (const [app, given] of asked.splice(0)) openMore(app, given);
+        if (!opened.length && !pending.length) openClients(told);
       });
     }
 
@@ -642,6 +652,7 @@
           cell.say(told.ok ? "ok" : "failed", told.ok ? "ran" : "failed; what was live stays live");
           setTimeout(() => { if (told.ok && cell.element.dataset.state === "ok") cell.say("", ""); }, 4000);
           for (const app of told.apps) watch(app);
+          element.dataset.ran = (Number(element.dataset.ran) || 0) + 1;
           resolve(told);
         };
         host.tell({ kind: "run", cell: cell.id, number: cell.number, source: cell.editor.value });
@@ -659,7 +670,7 @@
     /* The clients that cells have asked for by showing the app, at least so many as the page wants. */
     function openClients(told) {
       const wanted = asked.splice(0);
-      if (!wanted.length && told.own !== null) wanted.push([told.own, { path, clients }]);
+      if (!wanted.length && told && told.own !== null) wanted.push([told.own, { path, clients }]);
       const first = wanted[0];
       if (first && first[1].clients < clients && wanted.length === 1) first[1].clients = clients;
       for (const [app, given] of wanted) openMore(app, given);
@@ -715,7 +726,7 @@
     }
 
     if (ready) start();
-    return { start, stop };
+    return element.nbwsRun = { start, stop, get host() { return host; } };
   }
 
   window.nbwsRunHere = nbwsRunHere;
