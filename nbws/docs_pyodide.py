@@ -7,6 +7,8 @@ installed, so that the page runs what its author runs; compiled packages come fr
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
 import html
 import importlib.metadata
@@ -30,6 +32,7 @@ __all__ = ["MANIFEST", "Pyodide", "Shipped", "collect", "run_here", "write_page"
 
 MANIFEST = "run-here.json"
 PACKAGES = "packages.zip"
+AS_SCRIPT = "run-here.js"
 
 _HOME = Path(nbws.__file__).parent
 _SCRIPTS = ("inpage.js", "inpage.css", "inpage-worker.js")
@@ -96,12 +99,13 @@ class Pyodide:
         return found[-1] if found else None
 
 
-def collect(out: Path, pyodide: str, packages: Iterable[str] = ()) -> list[Shipped]:
+def collect(out: Path, pyodide: str, packages: Iterable[str] = (), *, opens_as_file: bool = False) -> list[Shipped]:
     """Put all that a page needs into *out*, and give what that is.
 
     *pyodide* is the folder of a distribution, which is copied; or its address (`https://...`), from which each reader's
-    browser then loads Python and compiled packages. *packages* are those that the notebook imports beside nbws. Raises
-    NbwsError where something is not to be had. What was in *out* before and is of another build is left there.
+    browser then loads Python and compiled packages. *packages* are those that the notebook imports beside nbws.
+    With *opens_as_file* all of it is there once more as a script, for pages that are opened as files, with no server:
+    browsers load nothing else there. Raises NbwsError where something is not to be had.
     """
     source = Pyodide(pyodide)
     info = source.info()
@@ -130,8 +134,17 @@ def collect(out: Path, pyodide: str, packages: Iterable[str] = ()) -> list[Shipp
         "shipped": [asdict(each) for each in (*runtime, *inside, *wheels)],
     }
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    (out / AS_SCRIPT).unlink(missing_ok=True)
+    if opens_as_file and source.folder is not None:
+        _write_as_script(out, [MANIFEST, "pyodide-lock.json", *_names(runtime, wheels)])
     (out / "NOTICE.txt").write_text(_notice([*runtime, *inside, *wheels]), encoding="utf-8")
     return [*runtime, *inside, *wheels]
+
+
+def _write_as_script(out: Path, names: Iterable[str]) -> None:
+    gzipped = {name: base64.b64encode(gzip.compress((out / name).read_bytes(), mtime=0)).decode() for name in names}
+    files = {"worker": (out / "inpage-worker.js").read_text(encoding="utf-8"), "gzipped": gzipped}
+    (out / AS_SCRIPT).write_text(f"window.nbwsRunHereFiles = {json.dumps(files)};\n", encoding="utf-8")
 
 
 def _names(runtime: Iterable[Shipped], wheels: Iterable[Shipped]) -> list[str]:
@@ -341,7 +354,7 @@ def write_page(
     file: Path, cells: Sequence[Cell], pyodide: str, *, title: str = "", packages: Iterable[str] = (), **options: Any
 ) -> list[Shipped]:
     """Write a page that runs *cells* into *file*, and what it runs with into a folder `run-here` beside it."""
-    shipped = collect(file.parent / "run-here", pyodide, packages)
+    shipped = collect(file.parent / "run-here", pyodide, packages, opens_as_file=True)
     name = html.escape(title or file.stem)
     file.write_text(
         "<!doctype html>\n"

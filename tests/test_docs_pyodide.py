@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
 import json
 import zipfile
@@ -124,6 +126,17 @@ def test_a_wheel_that_is_nowhere_is_told_with_what_pip_said(
     monkeypatch.setattr(docs_pyodide.subprocess, "run", no_network)
     with pytest.raises(NbwsError, match=r"(?s)no wheel of it for Pyodide 2026_0.*no network.*folder of Pyodide"):
         collect(tmp_path / "out", str(pyodide))
+
+
+def test_a_page_that_is_opened_as_a_file_has_all_of_it_in_one_script(pyodide: Path, tmp_path: Path) -> None:
+    collect(tmp_path / "out", str(pyodide), opens_as_file=True)
+    text = (tmp_path / "out" / "run-here.js").read_text()
+    files = json.loads(text.removeprefix("window.nbwsRunHereFiles = ").removesuffix(";\n"))
+    assert set(files["gzipped"]) == {*RUNTIME, WHEEL, MANIFEST, "packages.zip", "pyodide-lock.json"}
+    for name, encoded in files["gzipped"].items():
+        assert gzip.decompress(base64.b64decode(encoded)) == (tmp_path / "out" / name).read_bytes()
+    collect(tmp_path / "out", str(pyodide))
+    assert not (tmp_path / "out" / "run-here.js").exists()
 
 
 def test_the_markup_holds_the_cells_whatever_is_in_them() -> None:

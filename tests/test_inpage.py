@@ -126,11 +126,17 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def address(pyodide: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A folder with a page of the notebook, served as any web server does."""
+def folder(pyodide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a page of the notebook."""
     folder = tmp_path_factory.mktemp("docs")
     cells = [Cell(f"cell-{n}", n, source.strip("\n")) for n, source in enumerate(CELLS, 1)]
     write_page(folder / "chat.html", cells, str(pyodide), title="Chat")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """The folder, served as any web server does."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -256,17 +262,34 @@ def test_stop_ends_it_and_it_can_be_started_again(page: Page) -> None:
     assert len(page.context.pages[0].workers) == 0
 
 
-def test_a_page_that_was_opened_as_a_file_says_what_to_do(browser: Browser, tmp_path: Path) -> None:
-    folder = tmp_path / "run-here"
-    folder.mkdir()
-    static = Path(__file__).parents[1] / "nbws" / "static"
+def test_a_page_that_is_opened_as_a_file_runs_too(browser: Browser, folder: Path) -> None:
+    page = browser.new_page()
+    page.context.unroute_all()  # they would refuse files
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition(":")[0]))
+    page.goto((folder / "chat.html").as_uri())
+    page.get_by_role("button", name="Run it here").click()
+    page.wait_for_selector(".nbws-run[data-state=live]", timeout=90_000)
+    page.wait_for_selector(".nbws-run[data-connected='2']")
+    one, two = clients(page)
+    say(one, "no server")
+    two.wait_for_selector("#log p:text-is('one: no server')")
+    two.click("text=more")
+    two.click("text=ask")
+    two.wait_for_selector("#more:text-is('asked')")
+    page.context.close()
+    assert set(asked) <= {"file", "blob", "data"}
+
+
+def test_a_file_that_was_not_built_for_it_says_what_to_do(browser: Browser, folder: Path, tmp_path: Path) -> None:
     for name in ("inpage.js", "inpage.css"):
-        shutil.copy(static / name, folder / name)
-    (tmp_path / "a.html").write_text(f"<!doctype html><body>{run_here([])}</body>", encoding="utf-8")
+        shutil.copy(folder / "run-here" / name, tmp_path / name)
+    (tmp_path / "a.html").write_text(f"<!doctype html><body>{run_here([], base='./')}</body>", encoding="utf-8")
     page = browser.new_page()
     page.context.unroute_all()
     page.goto((tmp_path / "a.html").as_uri())
     page.get_by_role("button", name="Run it here").click()
+    page.wait_for_selector(".nbws-run[data-state=failed]")
     assert "python -m http.server" in page.inner_text(".nbws-run-status")
     page.context.close()
 

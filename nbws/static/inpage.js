@@ -2,10 +2,10 @@
    edit cells and run them. `nbwsRunHere(element, {base, cells, clients, path, ready})` fills *element*:
 
      base     where the folder of nbws.docs_pyodide.collect is
-     cells    [{id, number, source, may_fail, element}]; an `element` is where the page shows the cell's code, and the editor takes
-              its place; without one it stands in *element*
-     clients  how many frames show the page at `path`, where no cell shows the app
+     cells    [{id, number, source, may_fail}], in the order in which they are run
+     clients  how many frames show the page at `path`, at the least; a cell that shows the app says where and may ask for more
      ready    start at once, without a button
+     stopped  called when the reader has stopped it
 
    and gives {start, stop, host}, which is `element.nbwsRun` as well. A frame is a document of its own that has no server: what it fetches, posts and opens as a
    websocket is handed to the worker, and nothing goes over the network. */
@@ -20,7 +20,7 @@
   };
   const IN_PAGE = "application/vnd.nbws.in-page+json";
   const HOST = "http://testserver";  // what the app takes itself to be at, as in its tests
-  const KEPT_LINES = 200;
+  const KEPT_LINES = 200, LINES = 24;
 
   function make(tag, attributes = {}, ...children) {
     const element = document.createElement(tag);
@@ -39,10 +39,16 @@
       this.on = on;
       this.waiting = new Map();  // id -> what takes the answers
       this.number = 0;
-      this.worker = new Worker(new URL("inpage-worker.js", base), { type: "module" });
+      this.begin(base).catch((error) => on.failed(`${error && error.message || error}`));
+    }
+    async begin(base) {
+      const files = location.protocol === "file:" ? await filesOf(base) : null;
+      if (this.stopped) return;
+      const script = files ? URL.createObjectURL(new Blob([files["inpage-worker.js"]], { type: "text/javascript" })) : new URL("inpage-worker.js", base);
+      this.worker = new Worker(script, { type: files ? "classic" : "module" });
       this.worker.onmessage = ({ data }) => this.take(data);
-      this.worker.onerror = (event) => on.failed(event.message || "the worker could not be loaded");
-      this.worker.postMessage({ begin: base.href });
+      this.worker.onerror = (event) => this.on.failed(event.message || "its worker could not be loaded");
+      this.worker.postMessage({ begin: base.href, files: files && files.gzipped });
     }
     take({ stage, failed, text, bytes }) {
       if (failed) return this.on.failed(failed);
@@ -90,11 +96,27 @@
       });
     }
     stop() {
-      this.worker.terminate();
+      this.stopped = true;
+      if (this.worker) this.worker.terminate();
       this.worker = null;
       for (const [id, take] of this.waiting) take({ kind: "closed", id, code: 1001, reason: "" });
       this.waiting.clear();
     }
+  }
+
+  /* A page that was opened as a file may load scripts and nothing else, so all that runs is in one: the worker's own script
+     as text, and files gzipped, in base64. */
+  async function filesOf(base) {
+    if (!window.nbwsRunHereFiles) {
+      await new Promise((resolve, reject) => {
+        const wrong = () => reject(new Error("this page was opened as a file, and it was not built for that. Serve its folder, "
+          + "with `python -m http.server`, and open it at http://localhost:8000, or build it with run-here.js"));
+        document.head.append(make("script", { src: new URL("run-here.js", base).href, onload: resolve, onerror: wrong }));
+      });
+    }
+    const { worker, gzipped } = window.nbwsRunHereFiles;
+    const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    return { "inpage-worker.js": worker, gzipped: Object.fromEntries(Object.entries(gzipped).map(([name, text]) => [name, bytes(text)])) };
   }
 
   /* Server-sent events: *take* is given (name, data, id) of each. */
@@ -132,7 +154,7 @@
       this.state = make("span", { class: "nbws-run-socket" });
       const again = make("button", { type: "button", title: "Load this client's page again", onclick: () => this.go(this.here) }, "reload");
       this.frame = make("iframe", { title: `Client ${number}`, allow: "clipboard-write" });
-      Object.assign(this, { host_name: HOST, isDark, readEvents });
+      Object.assign(this, { host_name: HOST, readEvents });
       this.frame.nbws = this;
       this.element = make("figure", { class: "nbws-run-client" },
         make("figcaption", {}, make("b", {}, `Client ${number}`), " ", this.path, this.state, again), this.frame);
@@ -209,6 +231,10 @@
       return css.replace(/url\(\s*(["']?)([^"')]+)\1\s*\)/g, (whole) => { const blob = made[n++]; return blob ? `url(${blob})` : whole; });
     }
 
+    paint() {
+      const page = this.frame.contentDocument;
+      if (page && page.documentElement) page.documentElement.dataset.theme = isDark() ? "dark" : "light";
+    }
     tellSockets() {
       const open = [...this.sockets].filter(({ readyState }) => readyState === 1).length;
       this.state.textContent = open ? "connected" : "";
@@ -230,7 +256,8 @@
     const isFrom = (value, name) => Object.prototype.toString.call(value) === `[object ${name}]`;
     const HOST = frame.host_name;
     window.nbwsHere = frame.here;
-    document.documentElement.dataset.theme = frame.isDark() ? "dark" : "light";
+    window.origin = HOST;  // htmx takes paths to be of it
+    frame.paint();
     const native = { fetch: window.fetch.bind(window), WebSocket: window.WebSocket };
 
     const fetch = window.fetch = async (input, options) => {
@@ -450,6 +477,14 @@
     });
   }
 
+  /* *act* when the page's colours have become others. */
+  function whenThemeChanges(act) {
+    const watched = new MutationObserver(act), options = { attributes: true, attributeFilter: ["data-theme"] };
+    watched.observe(document.documentElement, options);
+    watched.observe(document.body, options);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", act);
+  }
+
   function isDark() {
     for (const element of [document.body, document.documentElement]) {
       const { theme } = element.dataset;
@@ -462,7 +497,7 @@
 
   class Cell {
     constructor(given, run) {
-      Object.assign(this, { id: given.id, number: given.number, source: given.source, place: given.element || null, mayFail: Boolean(given.may_fail) });
+      Object.assign(this, { id: given.id, number: given.number, source: given.source, mayFail: Boolean(given.may_fail) });
       this.editor = make("textarea", {
         spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": `Cell ${given.number}`,
         onkeydown: (event) => this.key(event, run), oninput: () => this.changed(),
@@ -472,17 +507,25 @@
       this.reset = make("button", { type: "button", title: "As it was written", hidden: true, onclick: () => this.undo() }, "undo edits");
       this.state = make("span", { class: "nbws-run-cell-state", role: "status" });
       this.output = make("div", { class: "nbws-run-output" });
+      this.fold = make("button", { type: "button", class: "nbws-run-fold", onclick: () => { this.isFolded = !this.isFolded; this.changed(); } });
+      this.isFolded = !/^\s*(@|%%ws)/m.test(given.source);  // what defines handlers is what one comes to edit
       this.element = make("div", { class: "nbws-run-cell", "data-state": "" },
-        make("div", { class: "nbws-run-cell-head" }, make("span", { class: "nbws-run-number" }, `[${given.number}]`), this.button, this.state, this.reset),
+        make("div", { class: "nbws-run-cell-head" }, make("span", { class: "nbws-run-number" }, `[${given.number}]`), this.button, this.fold, this.state, this.reset),
         this.editor, this.output);
       this.changed();
     }
     changed() {
-      this.editor.rows = Math.max(this.editor.value.split("\n").length, 1);
+      const lines = this.editor.value.split("\n");
+      this.editor.rows = Math.min(lines.length, LINES);
+      this.editor.hidden = this.isFolded;
+      this.fold.setAttribute("aria-expanded", !this.isFolded);
+      this.fold.title = this.isFolded ? "Show the code" : "Fold the code";
+      this.fold.textContent = this.isFolded ? lines.find((line) => line.trim() && !line.startsWith("#|")) || "…" : "fold";
       this.reset.hidden = this.editor.value === this.source;
     }
     undo() {
       this.editor.value = this.source;
+      this.isFolded = false;
       this.changed();
       this.editor.focus();
     }
@@ -528,14 +571,16 @@
 
   /* -- the whole */
 
-  function nbwsRunHere(element, { base, cells, clients = 2, path = "/", ready = false }) {
+  let running = null;  // what stops the one that runs
+
+  function nbwsRunHere(element, { base, cells, clients = 2, path = "/", ready = false, stopped = null }) {
     const home = new URL(base, document.baseURI);
     const button = make("button", { type: "button", class: "nbws-run-start", onclick: () => start() }, "Run it here");
     const stopping = make("button", { type: "button", hidden: true, title: "End the app and all its clients", onclick: () => stop() }, "Stop");
     const status = make("span", { class: "nbws-run-status", role: "status", "aria-live": "polite" });
     const frames = make("div", { class: "nbws-run-clients" }), log = make("div", { class: "nbws-run-log", role: "log", "aria-label": "What the app says" });
     const own = make("div", { class: "nbws-run-cells" });
-    const all = make("div", { class: "nbws-run-live", hidden: true }, frames, log, own);
+    const all = make("div", { class: "nbws-run-live", hidden: true }, make("div", { class: "nbws-run-seen" }, frames, log), own);
     element.classList.add("nbws-run");
     element.setAttribute("role", "region");
     element.setAttribute("aria-label", "Run it here");
@@ -550,12 +595,8 @@
 
     function start() {
       if (host) return;
-      if (location.protocol === "file:") {
-        const folder = decodeURIComponent(location.pathname.replace(/[^/]*$/, "").replace(/^\/([A-Za-z]:)/, "$1"));
-        const page = location.pathname.split("/").pop();
-        return say("failed", `A page that was opened as a file may not start a worker. In a terminal: cd ${JSON.stringify(folder)} && python -m http.server, `
-          + `then open http://localhost:8000/${page}`);
-      }
+      if (running) running();  // one at a time: each has a Python of its own
+      running = stop;
       began = performance.now();
       button.hidden = true;
       stopping.hidden = false;
@@ -565,8 +606,7 @@
       editors = cells.map((given) => new Cell(given, (cell) => run(cell)));
       for (const cell of editors) {
         cell.button.disabled = true;
-        if (cell.place) cell.place.replaceWith(cell.element);
-        else own.append(cell.element);
+        own.append(cell.element);
       }
       try {
         host = new Host(home, { stage, failed, shown: showIn, ran: hasRun, told: ({ text }) => note("notice", text.trim()) });
@@ -576,11 +616,12 @@
     }
 
     function stop() {
-      if (!host && !editors.length) return;
-      if (host) host.stop();
+      if (!host) return;
+      host.stop();
       host = null;
+      running = null;
       if (ran) ran({ ok: false, apps: [], own: null });
-      for (const cell of editors) if (cell.place) cell.element.replaceWith(cell.place); else cell.element.remove();
+      own.replaceChildren();
       editors = [];
       frames.replaceChildren();
       log.replaceChildren();
@@ -588,14 +629,15 @@
       button.hidden = false;
       all.hidden = true;
       say("", "Stopped.");
-      button.focus();
+      if (stopped) stopped();
+      else button.focus();
     }
 
     function failed(words) {
       if (host) host.stop();
       host = null;
       all.hidden = true;
-      for (const cell of editors) if (cell.place) cell.element.replaceWith(cell.place); else cell.element.remove();
+      own.replaceChildren();
       editors = [];
       button.hidden = false;
       stopping.hidden = true;
@@ -649,6 +691,7 @@
       return new Promise((resolve) => {
         ran = (told) => {
           ran = null;
+          if (!told.ok && cell.isFolded) { cell.isFolded = false; cell.changed(); }
           cell.say(told.ok ? "ok" : "failed", told.ok ? "ran" : "failed; what was live stays live");
           setTimeout(() => { if (told.ok && cell.element.dataset.state === "ok") cell.say("", ""); }, 4000);
           for (const app of told.apps) watch(app);
@@ -703,7 +746,7 @@
       for (const { method, path, version } of endpoints) {
         const key = `${app} ${method} ${path}`, before = versions.get(key);
         versions.set(key, version);
-        if (before && before !== version) changed.push(`${method} ${path} v${before} → v${version}`);
+        if (before && before !== version && element.dataset.state === "live") changed.push(`${method} ${path} v${before} → v${version}`);
       }
       if (changed.length) note("swap", `${changed.join(", ")}; ${element.dataset.connected || 0} connections stayed open`);
       for (const { id, title, message, text, times } of errors) {
@@ -725,6 +768,7 @@
       log.scrollTop = log.scrollHeight;
     }
 
+    whenThemeChanges(() => opened.forEach((frame) => frame.paint()));
     if (ready) start();
     return element.nbwsRun = { start, stop, get host() { return host; } };
   }

@@ -49,7 +49,7 @@
   let continued = null;  // the conversation with which the next socket goes on
 
   function connect(url) {
-    const address = new URL(url, document.baseURI);
+    const address = new URL(url, window.nbwsHere || document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
     const place = address.href;
     if (address.host !== location.host || others.has(place)) return asItIs(new WebSocket(address));
