@@ -40,6 +40,8 @@ async function begin(base, files) {
     python.unpackArchive(content, name.endsWith(".whl") ? "wheel" : "zip", { extractDir: into });
   }
   if (manifest.from_pyodide.length) await python.loadPackage(manifest.from_pyodide);
+  const missing = manifest.from_pyodide.find((name) => !python.loadedPackages[name]);  // it only warns of these
+  if (missing) throw new Error(`${missing} could not be loaded from ${home}`);
   say("nbws");
   const hand = (text, bytes) => self.postMessage({ text, bytes });
   receive = python.runPython("from nbws.inpage.host import host_in_worker; host_in_worker")(hand);
