@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from nbws.latch import Latch
@@ -24,7 +23,7 @@ class Inbox:
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._items: deque[Item] = deque()
+        self._items: list[Item] = []  # few, of which a deque takes ten times the memory
         self._most, self._most_bytes = most, most_bytes
         self._bytes = 0
         self.is_full = False
@@ -60,7 +59,7 @@ class Inbox:
         items = self._items
         if not items:
             return None
-        item = items.popleft()
+        item = items.pop(0)
         if not isinstance(item, Latch):
             self._bytes -= len(item)
             if self.is_full and len(items) < self._most and self._bytes < self._most_bytes:
