@@ -108,7 +108,7 @@ class Conversation:
         self.key = new_key() if resumable else None
         self._desk, self._known = desk, known
         self._worker = Worker(desk, connection, query)
-        self._work = asyncio.create_task(self._worker.run(), name=f"nbws {connection.id}")
+        self._work = self._worker.start()
         self._loop = asyncio.get_running_loop()
         self._received = 0  # frames of the client, over all sockets
         self._turn = 0  # of the socket that is served; one that comes later takes over
@@ -347,6 +347,7 @@ class Conversation:
     def _sink(self, clean: Callable[[str], str] | None, use: Callable[[], None] | None) -> Sink:
         """The same for what comes straight from the socket, one frame at a time."""
         connection, log, inbox = self.connection, self.connection.sent, self._worker.inbox
+        handle_now = self._worker.handle_now
 
         def take(frame: str | bytes) -> bool:
             if log is not None and (report := Report.of(frame)) is not None:
@@ -358,7 +359,10 @@ class Conversation:
                 return True
             if use is not None:
                 use()
-            inbox.put(clean(frame) if clean is not None and isinstance(frame, str) else frame)
+            if clean is not None and isinstance(frame, str):
+                frame = clean(frame)
+            if not handle_now(frame):
+                inbox.put(frame)
             self._received += 1
             return not inbox.is_full
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from nbws.latch import Latch
 
-__all__ = ["Inbox", "Item"]
+__all__ = ["Inbox", "Item", "Rest"]
 
-Item = str | bytes | Latch
-"""A frame, or what is set when all before it has been taken."""
+Rest = Callable[[], Awaitable[object]]
+Item = str | bytes | Latch | Rest
+"""A frame; what is set when all before it has been taken; or what is to be called and awaited before all after it."""
 
 
 class Inbox:
@@ -34,6 +35,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether who takes waits for the next one, and nothing has woken it."""
+        return self._taker is not None
+
     def put(self, frame: str | bytes) -> None:
         self._items.append(frame)
         self._bytes += len(frame)
@@ -45,6 +51,11 @@ class Inbox:
     def mark(self, reached: Latch) -> None:
         """Have *reached* taken after what waits now."""
         self._items.append(reached)
+        self.poke()
+
+    def put_rest(self, rest: Rest) -> None:
+        """Have *rest* called and awaited, after what waits now."""
+        self._items.append(rest)
         self.poke()
 
     async def room(self) -> None:
@@ -60,7 +71,7 @@ class Inbox:
         if not items:
             return None
         item = items.pop(0)
-        if not isinstance(item, Latch):
+        if isinstance(item, (str, bytes)):
             self._bytes -= len(item)
             if self.is_full and len(items) < self._most and self._bytes < self._most_bytes:
                 self.is_full = False
