@@ -145,6 +145,8 @@ class Worker:
     def start(self) -> asyncio.Task[None]:
         """Begin; the task is done when `disconn` has run."""
         run, name = self.run(), f"nbws {self._connection.id}"
+        tasks: Any = asyncio.tasks  # where nest_asyncio has put others in the place of these
+        self._enter, self._leave, self._in_context = tasks._enter_task, tasks._leave_task, self._context.run
         if sys.version_info >= (3, 11):
             self._task = asyncio.create_task(run, name=name, context=self._context)
         else:
@@ -172,14 +174,15 @@ class Worker:
             or self._at_once == _AT_ONCE
         ):
             return False
+        loop, task = self._loop, self._task
         try:
-            asyncio.tasks._enter_task(self._loop, self._task)
+            self._enter(loop, task)
         except RuntimeError:  # another task hands on what has come
             return False
         try:
-            return self._context.run(self._step, frame)
+            return self._in_context(self._step, frame)
         finally:
-            asyncio.tasks._leave_task(self._loop, self._task)
+            self._leave(loop, task)
 
     def _step(self, frame: str) -> bool:
         handler, version, connection = self._handler, self._version, self._connection
@@ -203,7 +206,7 @@ class Worker:
             if type(result) not in _CONTENT:
                 self._inbox.put_rest(partial(self._rest, frame, handler, version, result))
                 return True
-            if result is not None and connection.send_now(result) and connection.is_above_high_water:
+            if result is not None and not connection.send_here(result) and connection.is_above_high_water:
                 self._inbox.put_rest(connection.drained)
             self._has_worked(version)
         except BaseException as exc:  # where nothing is awaited nobody cancels
