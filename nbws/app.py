@@ -52,6 +52,7 @@ from nbws.speaking import Said, Speaker
 from nbws.staging import Staged, check_swap_hook, hook_of, ws_definition
 from nbws.state import State
 from nbws.static_files import WEB_FILES, WebFiles
+from nbws.tape import Tape, documentation
 from nbws.tasks import TASK, TaskHandler, Tasks
 from nbws.transcript import Log, Transcript
 from nbws.urls import filled_path, path_parameters
@@ -139,6 +140,8 @@ class App:
         self.options = chosen
         self.table = HandlerTable()
         self.log = Log()
+        self.tapes: list[Tape] = []  #: of `record`, one for each name
+        self.shown_paths: tuple[str, ...] = ("/",)  #: of pages that previews have shown, the last one first
         self._reporter = Reporter(self._tell)
         self._lock = threading.RLock()
         self._start_lock = threading.RLock()
@@ -166,6 +169,8 @@ class App:
             run = self._run()
             if run is not None:
                 self._staged(run).note(run.owner(), chosen)
+        if documentation.is_made:
+            self.tapes.append(self._new_tape(None))
         self._ready = True
 
     # -- defining
@@ -392,12 +397,18 @@ class App:
         return derive_token(key or self._random_key.encode())
 
     def preview(
-        self, path: str = "/", height: int | None = None, transport: str = "auto", clients: int = 1
+        self,
+        path: str = "/",
+        height: int | None = None,
+        transport: str = "auto",
+        clients: int = 1,
+        recording: str | None = None,
     ) -> Preview | Previews:
         """The page at *path* in an IFrame, as high as its content or *height* pixels. Starts the app and publishes.
 
         *clients* shows it so many times, up to nine, beside each other: each is a user with a session of its own.
-        *transport* says how the frame reaches the app: "auto" and "direct" go to its port.
+        *transport* says how the frame reaches the app: "auto" and "direct" go to its port. *recording* names the one of
+        `record` that the docs play in its place.
         """
         if transport not in ("auto", "direct"):
             raise ValueError(f"transport={transport!r} is not there; 'auto' and 'direct' go to the app's port")
@@ -408,7 +419,10 @@ class App:
         from nbws.notebook.preview import Preview, Previews
 
         self._start()
-        preview = Preview(self.url, path, _ticket, height, panel_key=_panel_key)
+        self.shown_paths = (path, *(each for each in self.shown_paths if each != path))
+        preview = Preview(
+            self.url, path, _ticket, height, panel_key=_panel_key, app=str(self._number), recording=recording
+        )
         return preview if clients == 1 else Previews(preview, clients)
 
     def inspector(self) -> Inspector:
@@ -540,6 +554,29 @@ class App:
         """
         return Transcript(self.log.lines)
 
+    def record(self, name: str) -> Tape:
+        """Begin a recording of what clients do from now on, for the docs to play: the pages, messages and fragments.
+
+        `.save()` on what this gives writes `NAME.replay.json` into the current folder; `with app.record("chat"):` does
+        so at its end. Clients that are connected already are not in it. Begun again with the same name it is a new one.
+        It holds no headers, cookies or credentials, and no values of the fields that `App(redact=)` names.
+        """
+        tape = self._new_tape(name)
+        for old in self.tapes:
+            if old.name == name:
+                old.stop()
+        self.tapes = [*(each for each in self.tapes if each.name != name), tape]
+        return tape
+
+    def _new_tape(self, name: str | None) -> Tape:
+        return Tape(
+            name,
+            self.log,
+            title=lambda: self.options.title,
+            redacted=lambda: self.redacted,
+            secrets=lambda: filter(None, (self.token, _ticket, _panel_key, self.secret_key)),
+        )
+
     @property
     def visits(self) -> Visits:
         """The clients of `client()` while nobody serves the app."""
@@ -652,7 +689,8 @@ class App:
     def recorded_messages(self) -> int:
         """How many of its last messages a connection keeps."""
         chosen = self.options.record
-        return chosen if chosen is not None else _RECORDED if self.in_development else 0
+        kept = chosen if chosen is not None else _RECORDED if self.in_development else 0
+        return max(kept, 1) if self.log.tapes else kept
 
     @property
     def redacted(self) -> Collection[str]:
