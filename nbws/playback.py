@@ -105,18 +105,28 @@ class Playback:
         sent = (entry for entry in self.entries if entry.kind == SENT and client in entry.clients)
         return [entry.data for entry in sent if isinstance(entry.data, str)]
 
-    def dumps(self) -> str:
-        """The text of a file that holds it. The same for the same session, whatever its times were to 10 ms."""
+    def document(self) -> dict[str, Any]:
+        """It as values of JSON, as a player takes it."""
         pages = list(dict.fromkeys(each.page for each in self.clients if each.page is not None))
         clients = [
             {"name": each.name, "path": each.path, **({} if each.page is None else {"page": pages.index(each.page)})}
             for each in self.clients
         ]
-        head: dict[str, Any] = {"format": FORMAT, "title": self.title, **({"cut": True} if self.is_cut else {})}
-        parts = [f"{_json(name)}: {_json(value)}" for name, value in head.items()]
-        parts.append(_listed("pages", [_listed(None, [_json(piece) for piece in _pieces(page)]) for page in pages]))
-        parts.append(_listed("clients", [_json(each) for each in clients]))
-        parts.append(_listed("entries", [_json(self._written(entry)) for entry in self.entries]))
+        cut = {"cut": True} if self.is_cut else {}
+        entries = [self._written(entry) for entry in self.entries]
+        return {"format": FORMAT, "title": self.title, **cut, "pages": pages, "clients": clients, "entries": entries}
+
+    def dumps(self) -> str:
+        """The text of a file that holds it. The same for the same session, whatever its times were to 10 ms."""
+        parts = []
+        for name, value in self.document().items():
+            if name == "pages":
+                parts.append(
+                    _listed(name, [_listed(None, [_json(piece) for piece in _pieces(page)]) for page in value])
+                )
+            else:
+                is_list = isinstance(value, list)
+                parts.append(_listed(name, map(_json, value)) if is_list else f"{_json(name)}: {_json(value)}")
         return "{\n" + ",\n".join(parts) + "\n}\n"
 
     @classmethod
@@ -211,9 +221,10 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _listed(name: str | None, items: Sequence[str]) -> str:
+def _listed(name: str | None, items: Iterable[str]) -> str:
     start = f"{_json(name)}: " if name is not None else ""
-    return start + ("[\n" + ",\n".join(items) + "\n]" if items else "[]")
+    lines = ",\n".join(items)
+    return start + (f"[\n{lines}\n]" if lines else "[]")
 
 
 def _pieces(page: str) -> list[str]:

@@ -126,7 +126,8 @@ def test_a_cell_that_fails_writes_nothing(tmp_path: Path) -> None:
             asyncio.run(two_talk(app))
             raise RuntimeError
 
-    pytest.raises(RuntimeError, fail)
+    with pytest.raises(RuntimeError):
+        fail()
     assert list(tmp_path.iterdir()) == []
     assert app.log.tapes == ()
 
