@@ -141,13 +141,13 @@ class App:
         self.table = HandlerTable()
         self.log = Log()
         self.tapes: list[Tape] = []  #: of `record`, one for each name
-        self.shown_paths: tuple[str, ...] = ("/",)  #: of pages that previews have shown, the last one first
+        self.previewed: tuple[str, ...] = ()  #: paths of pages that previews have shown, the last one first
         self._reporter = Reporter(self._tell)
         self._lock = threading.RLock()
         self._start_lock = threading.RLock()
         self._connections: dict[str, Connection] = {}
         self._recorded_gone: deque[Connection] = deque(maxlen=_GONE_KEPT)
-        self._number = next(_numbers)
+        self.number = next(_numbers)  #: tells the apps of a process apart
         self._notebook = this_notebook()
         self._runs = runs_here()
         self._runs_on_kernel = self._needs_kernel_loop(self.table)
@@ -419,9 +419,9 @@ class App:
         from nbws.notebook.preview import Preview, Previews
 
         self._start()
-        self.shown_paths = (path, *(each for each in self.shown_paths if each != path))
+        self.previewed = (path, *(each for each in self.previewed if each != path))
         preview = Preview(
-            self.url, path, _ticket, height, panel_key=_panel_key, app=str(self._number), recording=recording
+            self.url, path, _ticket, height, panel_key=_panel_key, app=str(self.number), recording=recording
         )
         return preview if clients == 1 else Previews(preview, clients)
 
@@ -684,6 +684,11 @@ class App:
         self.log.closed(connection.id, connection.key.path, connection.address)
         if connection.recorded:
             self._recorded_gone.append(connection)
+
+    @property
+    def shown_paths(self) -> tuple[str, ...]:
+        """The paths where the page of a client may be that came without one."""
+        return (*self.previewed, "/")
 
     @property
     def recorded_messages(self) -> int:
@@ -1059,7 +1064,7 @@ class App:
         key = self._notebook.session_key if self._notebook is not None else None
         if key is not None:
             # Below the ports that systems hand out to outgoing connections (Linux: 32768 and up).
-            identity = "/".join(self._identity or ("app", str(self._number)))
+            identity = "/".join(self._identity or ("app", str(self.number)))
             digest = hmac.new(key, b"nbws port " + identity.encode(), "sha256").digest()
             return 20000 + int.from_bytes(digest[:4], "big") % 12000, False
         if os.environ.get("PORT"):
@@ -1067,6 +1072,8 @@ class App:
         return 5001, False
 
     def _print_link(self, hint: str = "") -> None:
+        if documentation.is_made:
+            return  # where docs are read nothing is served
         if self._notebook is None or not self.in_notebook:
             address = self.url.replace("//127.0.0.1", "//localhost")
             print(f"nbws: {address}{f'/?token={self.token}' if self.token is not None else ''}{hint}", flush=True)

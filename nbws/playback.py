@@ -11,7 +11,7 @@ import html
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -19,7 +19,18 @@ from nbws.errors import NbwsError
 from nbws.messages import REDACTED, without_headers
 from nbws.transcript import CLOSED, OPENED, RECEIVED, SENT, Line
 
-__all__ = ["FORMAT", "SUFFIX", "Entry", "Participant", "Playback", "PlaybackError", "PlaybackPage", "cleaned"]
+__all__ = [
+    "FORMAT",
+    "SUFFIX",
+    "Entry",
+    "Participant",
+    "Playback",
+    "PlaybackError",
+    "PlaybackPage",
+    "cleaned",
+    "opens",
+    "without_own_script",
+]
 
 FORMAT = "nbws replay 1"
 SUFFIX = ".replay.json"
@@ -104,6 +115,22 @@ class Playback:
         """The fragments that were sent to the client at this place, in order."""
         sent = (entry for entry in self.entries if entry.kind == SENT and client in entry.clients)
         return [entry.data for entry in sent if isinstance(entry.data, str)]
+
+    def at_path(self, path: str) -> Playback:
+        """The part of the clients whose page has this *path*, queries aside; all of it where none has it."""
+        there = [n for n, each in enumerate(self.clients) if urlsplit(each.path).path == urlsplit(path).path]
+        if not there or len(there) == len(self.clients):
+            return self
+        places = {old: new for new, old in enumerate(there)}
+        entries = (
+            replace(entry, clients=tuple(places[each] for each in entry.clients if each in places))
+            for entry in self.entries
+        )
+        return replace(
+            self,
+            clients=tuple(self.clients[old] for old in there),
+            entries=tuple(entry for entry in entries if entry.clients),
+        )
 
     def document(self) -> dict[str, Any]:
         """It as values of JSON, as a player takes it."""

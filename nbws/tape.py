@@ -107,6 +107,12 @@ class Tape:
     def is_running(self) -> bool:
         return self in self._log.tapes
 
+    @property
+    def secrets(self) -> set[str]:
+        """Credentials, cookies and values of fields that are redacted, as far as they were seen."""
+        with self._lock:
+            return self._heard.union(self._secrets())
+
     def stop(self) -> None:
         """Take up nothing more."""
         self._log.tapes = tuple(each for each in self._log.tapes if each is not self)
@@ -114,7 +120,7 @@ class Tape:
     def playback(self) -> Playback:
         """The session so far, as its file will hold it."""
         with self._lock:
-            lines, pages, heard = list(self._lines), dict(self._pages), set(self._heard)
+            lines, pages = list(self._lines), dict(self._pages)
         opened = {each for line in lines if line.kind == OPENED for each in line.connections}
         lines = [line for line in lines if not opened.isdisjoint(line.connections)]
         return Playback.of(
@@ -122,7 +128,7 @@ class Tape:
             pages,
             title=self._title(),
             redacted=self._redacted(),
-            secrets=heard.union(self._secrets()),
+            secrets=self.secrets,
             is_cut=self._is_cut,
         )
 

@@ -1,4 +1,4 @@
-"""The player of recorded sessions in a real Chromium, from a file: what it shows, what it answers, and what it refuses."""
+"""The player of recorded sessions in a real Chromium, from a file: what it shows, answers and refuses."""
 
 from __future__ import annotations
 
@@ -144,8 +144,12 @@ def test_without_script_each_clients_last_state_is_there(browser: Browser, file:
 def test_with_script_the_last_state_is_shown_first_as_high_as_it_is(shown: Shown) -> None:
     expect(shown.page.frame_locator(".nbws-replay-snapshot").first.locator("li")).to_have_count(4)
     expect(shown.note).to_contain_text("looked in the end")
-    height = "() => { const f = document.querySelector('iframe'); return f.contentDocument.documentElement.scrollHeight - f.clientHeight }"
-    shown.page.wait_for_function(f"({height})() === 0")
+    shown.page.wait_for_function(
+        """() => {
+            const frame = document.querySelector('iframe');
+            return frame.contentDocument.documentElement.scrollHeight === frame.clientHeight;
+        }"""
+    )
 
 
 def test_stepped_to_the_end_each_client_shows_exactly_what_was_recorded(shown: Shown, session: Playback) -> None:

@@ -295,7 +295,7 @@
       this.fast = make("select", { "aria-label": "Speed", title: "Speed", class: "nbws-replay-speed" },
         ...[["0.5", "½×"], ["1", "1×"], ["2", "2×"], ["4", "4×"], ["Infinity", "at once"]].map(([value, text]) => make("option", { value, selected: value === "1" }, text)));
       this.fast.addEventListener("change", () => { this.speed = Number(this.fast.value); });
-      this.count = make("span", { class: "nbws-replay-count" });
+      this.count = make("span", { class: "nbws-replay-count", title: "What was said so far, and the version of the handler that answered last" });
       this.progress = make("progress", { max: this.entries.length, value: 0, "aria-label": "How much of the recording was played" });
       const bar = make("div", { class: "nbws-replay-bar", role: "group", "aria-label": "Recorded session" },
         make("span", { class: "nbws-replay-badge" }, "recorded"), this.playing, this.next, this.again, this.fast, this.count);
@@ -320,6 +320,7 @@
     restart(auto) {
       this.turn += 1;
       this.at = 0;
+      this.version = null;  // of the handler that took up the last message
       this.auto = auto;
       this.clients.forEach((each) => each.reset());
       this.say("");
@@ -418,6 +419,7 @@
     }
     accept(entry) {
       this.clients[entry.client].line("said", shown(entry));
+      if (entry.version) this.version = entry.version;
       this.at += 1;
       this.say("");
       this.show();
@@ -477,7 +479,7 @@
       this.next.title = this.next.getAttribute("aria-label");
       this.progress.value = this.at < 0 ? this.entries.length : this.at;
       const past = this.at < 0 ? said : this.entries.slice(0, this.at).filter(isSaid).length;
-      this.count.textContent = this.at < 0 ? counted(this.clients.length, said) : `${past} of ${said} said`;
+      this.count.textContent = this.at < 0 ? counted(this.clients.length, said) : `${past} of ${said} said${this.version ? `, v${this.version}` : ""}`;
       if (this.root.dataset.refused === "true") return;
       let text = "";
       if (this.at < 0) text = "This is how it looked in the end. Play it, or send yourself what was sent then.";
