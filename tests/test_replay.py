@@ -154,10 +154,10 @@ def test_with_script_the_last_state_is_shown_first_as_high_as_it_is(shown: Shown
 
 def test_stepped_to_the_end_each_client_shows_exactly_what_was_recorded(shown: Shown, session: Playback) -> None:
     shown.step()
-    expect(shown.note).to_contain_text("client 1 said text: “hi <all>”")
+    expect(shown.note).to_contain_text("client 1 said “hi <all>”")
     expect(shown.client(0).locator("#text")).to_have_value("hi <all>")
     shown.step()
-    expect(shown.note).to_contain_text("client 2 said text: “o/”")
+    expect(shown.note).to_contain_text("client 2 said “o/”")
     shown.step()
     expect(shown.note).to_have_text("That was all of it.")
     for place, client in enumerate(session.clients):
@@ -199,7 +199,7 @@ def test_anything_else_is_answered_by_an_honest_note_and_by_nothing_in_the_page(
     expect(field).to_have_value("hi <all>")
     field.fill("something else")
     field.press("Enter")
-    expect(shown.note).to_contain_text("it answers only what was said then. Next, client 1 said text: “hi <all>”.")
+    expect(shown.note).to_contain_text("it answers only what was said then. Next, client 1 said “hi <all>”.")
     expect(shown.client(0).locator("li")).to_have_count(2)
     shown.client(1).get_by_role("button", name="Wave").click()
     expect(shown.client(0).locator("li")).to_have_count(2)

@@ -496,8 +496,9 @@
   }
   function shown(entry) {
     if (!entry.says) return entry.text !== undefined ? `“${entry.text}”` : "something binary";
-    const values = Object.entries(entry.says).map(([name, value]) => `${name}: ${typeof value === "string" ? `“${value}”` : JSON.stringify(value)}`);
-    return values.join(", ") || "nothing but that it was there";
+    const text = (value) => (typeof value === "string" ? `“${value}”` : JSON.stringify(value)), fields = Object.entries(entry.says);
+    if (fields.length === 1) return text(fields[0][1]);
+    return fields.map(([name, value]) => `${name}: ${text(value)}`).join(", ") || "nothing but that it was there";
   }
   /* Whether a message of a page says what was said then; what the page sends beyond that does not matter. */
   function matches(entry, data) {
