@@ -53,7 +53,7 @@ def _read(app: Sphinx, docname: str, source: list[str]) -> None:
         return
     run = app.config.nbws_run and not any(fnmatch.fnmatch(docname, each) for each in app.config.nbws_run_exclude)
     for sidecar in sorted(path.parent.glob(f"*{SUFFIX}")):
-        app.env.dependencies[docname].add(str(sidecar))
+        app.env.note_dependency(str(sidecar))
     try:
         if run:
             with progress_message(f"running {docname}"):
