@@ -26,6 +26,7 @@ _DIRECTIVE = re.compile(r"\s*#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$")
 _EXPORTING = frozenset(
     ("default_exp", "export", "exports", "exporti", "exec_doc")
 )  # these say what becomes of the code
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 _TICKET = re.compile(r"[?&]nbws-ticket=[\w-]+")
 _LINK = re.compile(r'<a href="http://[^"]*nbws-ticket=[^"]*"[^>]*>[^<]*</a>')
 
@@ -195,20 +196,26 @@ def _told(
             shown = still(f"Here the notebook shows the live page {name}. There is no recording of it.")
         told["data"] = {"text/html": shown, "text/plain": f"preview of {name}"}
         return told
-    cleaned_text = made.clean(json.dumps(told, ensure_ascii=False))
-    told = json.loads(_TICKET.sub("", cleaned_text)) if not data else told
+    for name in ("text", "evalue", "traceback"):
+        if name in told:
+            told[name] = _clean(told[name], made.clean)
     if data:
         html = _text(data.get("text/html"))
         if "nbws-ticket=" in html and not _LINK.sub("", html).strip():
             return None  # the link by which the author opens the app in a tab
         told["data"] = {kind: _clean(value, made.clean) for kind, value in data.items()}
+        if told["data"].pop(_WIDGET, None) is not None:  # its data is in the kernel, which has ended
+            told["data"].setdefault("text/html", "<p><em>Here the notebook shows a widget.</em></p>")
     return told
 
 
 def _clean(value: Any, clean: Callable[[str], str]) -> Any:
-    if isinstance(value, str | list) and all(isinstance(each, str) for each in value):
-        return _TICKET.sub("", clean(_text(value)))
-    return json.loads(clean(json.dumps(value, ensure_ascii=False)))
+    """*value*, a text, a list of lines or any JSON, without secrets."""
+    if isinstance(value, list):
+        return [_clean(each, clean) for each in value]
+    if isinstance(value, dict):
+        return {name: _clean(each, clean) for name, each in value.items()}
+    return _TICKET.sub("", clean(value)) if isinstance(value, str) else value
 
 
 def _session(facts: Mapping[str, Any], path: Path, made: _Made) -> Playback | None:

@@ -24,12 +24,12 @@ from pygments.util import ClassNotFound
 
 from nbws.docs import documented
 from nbws.errors import NbwsError
-from nbws.html import Safe, ft, to_xml
+from nbws.html import Safe, Tag, ft, to_xml
 from nbws.notebook.file import Cell, cells_in
 from nbws.player import bundle, player, safe_json, still, style
 from nbws.running import Progress
 
-__all__ = ["Page", "notebook_page", "render", "write_page"]
+__all__ = ["Page", "RunHere", "notebook_cells", "notebook_page", "render", "write_page"]
 
 _STATIC = Path(__file__).parent / "static"
 _PICTURE_BYTES = 4 * 1024 * 1024
@@ -52,13 +52,31 @@ class Page:
     warnings: tuple[str, ...] = ()
 
 
-def notebook_page(path: Path, *, run: bool = True, begins: Callable[[Cell], None] = lambda cell: None) -> Page:
+@dataclass(frozen=True)
+class RunHere:
+    """What a page needs in order to run its notebook's app in the reader's browser: see `nbwsRunHere` in its *script*.
+
+    Players offer it where there is one. Such a page loads what is in *base*, so nothing is forbidden to it.
+    """
+
+    base: str  #: the address of the folder that the script loads from, relative to the page
+    script: str
+    style: str = ""
+
+
+def notebook_page(
+    path: Path,
+    *,
+    run: bool = True,
+    begins: Callable[[Cell], None] = lambda cell: None,
+    run_here: RunHere | None = None,
+) -> Page:
     """The page of the notebook at *path*, which is run from top to bottom unless *run* is False.
 
     *begins* is told of each cell before it runs. Raises DocsError where it does not run.
     """
     notebook = documented(path, run=run, player=player, still=still, begins=begins)
-    return render(notebook, path)
+    return render(notebook, path, run_here=run_here)
 
 
 def write_page(notebook: Path, output: Path | None = None, *, run: bool = True) -> tuple[Page, Path]:
@@ -86,26 +104,28 @@ def write_page(notebook: Path, output: Path | None = None, *, run: bool = True) 
     return page, written
 
 
-def render(notebook: Mapping[str, Any], path: Path) -> Page:
+def render(notebook: Mapping[str, Any], path: Path, *, run_here: RunHere | None = None) -> Page:
     """The page of a notebook that is `documented` already."""
     writer = _Writer(path)
     body = [part for cell in notebook["cells"] for part in writer.cell(cell)]
     title = writer.title or path.stem
     players = sum(part.count("data-nbws-replay") for part in body)
-    cells = [
-        {"id": cell.get("id"), "source": _text(cell.get("source")), "tags": cell.get("metadata", {}).get("tags", [])}
-        for cell in notebook["cells"]
-        if cell["cell_type"] == "code"
-    ]
     scripts = [(_STATIC / "docs.js").read_text(encoding="utf-8"), *([bundle()] if players else [])]
     styles = [(_STATIC / "docs.css").read_text(encoding="utf-8"), _code_styles(), *([style()] if players else [])]
+    here: list[Tag] = []
+    if run_here is not None:
+        told = {"base": run_here.base, "cells": notebook_cells(path)}
+        here = [ft("script", Safe(safe_json(told)), type="application/json", id="nbws-notebook")]
+        scripts.insert(0, run_here.script)
+        styles.append(run_here.style)
+    policy = ft("meta", http_equiv="Content-Security-Policy", content=_POLICY)
     page = ft(
         "html",
         ft(
             "head",
             ft("meta", charset="utf-8"),
             ft("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            ft("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+            *([policy] if run_here is None else []),
             ft("title", title),
             *(ft("style", Safe(each)) for each in styles),
         ),
@@ -113,12 +133,18 @@ def render(notebook: Mapping[str, Any], path: Path) -> Page:
             "body",
             ft("main", Safe("\n".join(body))),
             ft("footer", f"Made of {path.name} by nbws docs."),
-            ft("script", Safe(safe_json({"cells": cells, "base": None})), type="application/json", id="nbws-notebook"),
+            *here,
             *(ft("script", Safe(each)) for each in scripts),
         ),
         lang="en",
     )
     return Page(f"<!doctype html>\n{to_xml(page)}\n", title, players, tuple(writer.warnings))
+
+
+def notebook_cells(path: Path) -> list[dict[str, Any]]:
+    """The cells of the notebook at *path* that are to be run, hidden ones too, for `nbwsRunHere`."""
+    cells = cells_in(path.read_text(encoding="utf-8"))
+    return [{"id": cell.id, "source": cell.source, "tags": list(cell.tags)} for cell in cells]
 
 
 class _Writer:
@@ -136,7 +162,8 @@ class _Writer:
             .use(footnote_plugin)
             .use(tasklists_plugin)
         )
-        self._markdown.add_render_rule("image", self._image)
+        # What is given here becomes a method of the renderer.
+        self._markdown.add_render_rule("image", lambda renderer, *of: self._image(*of))
 
     def cell(self, cell: Mapping[str, Any]) -> list[str]:
         source = _text(cell.get("source"))
@@ -201,13 +228,9 @@ class _Writer:
             if file.is_file() and kind.startswith("image/") and file.stat().st_size <= _PICTURE_BYTES:
                 encoded = base64.b64encode(file.read_bytes()).decode()
                 return f'<img src="data:{kind};base64,{encoded}" alt="{alt}">'
-            self.warnings.append(
-                f"the picture {source} is no picture of up to 4 MB beside the notebook; it is left out"
-            )
+            self.warnings.append(f"{source} is no picture of up to 4 MB beside the notebook; it is left out")
             return f"<em>{alt}</em>"
-        self.warnings.append(
-            f"the picture {source} is elsewhere, and the page loads nothing; a link stands in its place"
-        )
+        self.warnings.append(f"{source} is a picture elsewhere, and the page loads nothing; a link stands in its place")
         return f'<a href="{html.escape(source, quote=True)}">{alt or "picture"}</a>'
 
 

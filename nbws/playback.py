@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote_plus, urlsplit
 
 from nbws.errors import NbwsError
 from nbws.messages import REDACTED, without_headers
@@ -29,6 +29,7 @@ __all__ = [
     "PlaybackPage",
     "cleaned",
     "opens",
+    "secret_values",
     "without_own_script",
 ]
 
@@ -369,14 +370,15 @@ def cleaned(secrets: Iterable[str]) -> Callable[[str], str]:
 
 
 _ATTRIBUTES = r"""(?:[^>"']|"[^"]*"|'[^']*')*"""
-_FIELD = re.compile(rf"<(?:input|meta|button|textarea|select|option)\b({_ATTRIBUTES})>", re.IGNORECASE)
+_FIELD = re.compile(rf"<(?:input|meta)\b({_ATTRIBUTES})>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([^\s"'=<>/]+)\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+)""")
 _WITH_VALUES = re.compile(r"""\b(?:data-)?hx-(?:vals|headers)\s*=\s*("[^"]*"|'[^']*')""", re.IGNORECASE)
+_PARAMETER = re.compile(r"""[?&](?:amp;)?([\w.-]+)=([^&"'\s#<>]+)""")
 _EMPTY_SCRIPT = re.compile(rf"<script\b({_ATTRIBUTES})></script>", re.IGNORECASE)
 
 
 def secret_values(text: str, redacted: Collection[str]) -> set[str]:
-    """The values that HTML carries of fields that are named in *redacted*: of inputs, and in `hx-vals`."""
+    """The values that HTML or a URL carries of fields named in *redacted*: of inputs, in `hx-vals`, in queries."""
     if not redacted:
         return set()
     found: set[str] = set()
@@ -384,6 +386,9 @@ def secret_values(text: str, redacted: Collection[str]) -> set[str]:
         attributes = {name.lower(): html.unescape(value.strip("\"'")) for name, value in _ATTRIBUTE.findall(tag[1])}
         if {attributes.get("name", "").lower(), attributes.get("id", "").lower()} & set(redacted):
             found |= {attributes.get("value", ""), attributes.get("content", "")}
+    for name, value in _PARAMETER.findall(text):
+        if name.lower() in redacted:
+            found |= {value, unquote_plus(value), html.unescape(value)}
     for values in _WITH_VALUES.findall(text):
         try:
             fields = json.loads(html.unescape(values[1:-1]))
@@ -391,7 +396,7 @@ def secret_values(text: str, redacted: Collection[str]) -> set[str]:
             continue
         if isinstance(fields, dict):
             found |= {str(value) for name, value in fields.items() if name.lower() in redacted}
-    return found - {""}
+    return found - {"", REDACTED, quote(REDACTED)}
 
 
 def without_own_script(page: str) -> str:

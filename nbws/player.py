@@ -39,7 +39,8 @@ def player(playback: Playback, facts: Mapping[str, Any] | None = None) -> str:
         data_path=facts.get("path") or "/",
         data_clients=max(facts.get("clients") or 1, len(playback.clients)),
     )
-    note = ft("p", "A recorded session, as it looked in the end.", cls="nbws-replay-note", role="status")
+    what = "A recorded session, as it looked in the end." if playback.entries else "The page, before anybody used it."
+    note = ft("p", what, cls="nbws-replay-note", role="status")
     data = ft("script", Safe(safe_json(playback.document())), type="application/json", cls="nbws-replay-data")
     return to_xml(
         ft(

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nbws.errors import NbwsError
-from nbws.playback import SUFFIX, Playback, PlaybackPage, opens
+from nbws.playback import SUFFIX, Playback, PlaybackPage, opens, secret_values
 from nbws.transcript import OPENED, Line, Log, Transcript
 
 __all__ = ["Tape", "documentation"]
@@ -67,6 +67,7 @@ class Tape:
         """A browser with this *session* was served a page."""
         with self._lock:
             self._served.append((session, PlaybackPage(path, html)))
+            self._heard |= secret_values(f"{path} {html}", self._redacted())
 
     def has_page_for(self, session: object, url: str) -> bool:
         """Whether a browser with this *session* was served a page that opens a websocket at *url*."""
@@ -78,7 +79,7 @@ class Tape:
             page = self._page_for(session, url)
             if page is not None and self._pays(len(page.html) if page not in self._pages.values() else 0):
                 self._pages[connection] = page
-            self._heard.update(secrets)
+            self._heard.update(secrets, secret_values(url, self._redacted()))
 
     def hears(self, secrets: Iterable[str]) -> None:
         """What fields that are redacted have held, so that no answer repeats it."""

@@ -288,6 +288,8 @@
     }
 
     build() {
+      this.root.dataset.alive = "";
+      if (!this.entries.length) return;  // nothing to play: the page as it is served
       const button = (text, label, act, name) => make("button", { type: "button", "aria-label": label, title: label, onclick: act, class: `nbws-replay-${name}` }, text);
       this.playing = button("▶ Play", "Play the recording", () => this.toggle(), "play");
       this.next = button("Next", "Say what was said next", () => this.step(), "next");
@@ -300,7 +302,6 @@
       const bar = make("div", { class: "nbws-replay-bar", role: "group", "aria-label": "Recorded session" },
         make("span", { class: "nbws-replay-badge" }, "recorded"), this.playing, this.next, this.again, this.fast, this.count);
       this.root.prepend(bar, this.progress);
-      this.root.dataset.alive = "";
       this.note = this.root.querySelector(".nbws-replay-note");
       const here = this.root.querySelector(".nbws-run-here");
       if (here && window.nbwsRunHere) bar.append(button("Run it here", "Run the app itself, in this browser", () => this.runHere(here), "run"));
@@ -465,6 +466,7 @@
       this.clients.forEach((each) => each.section.toggleAttribute("data-next", each === client));
     }
     show() {
+      if (!this.entries.length) return;
       const said = this.data.entries.filter(isSaid).length, entry = this.entry;
       this.root.dataset.state = this.at < 0 ? "last" : entry ? "playing" : "ended";
       const isPlaying = this.auto && this.isRunning;
