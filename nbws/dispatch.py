@@ -35,7 +35,7 @@ from nbws.inbox import Inbox
 from nbws.latch import Latch
 from nbws.limits import Limits, Pace
 from nbws.loops import Loop, on
-from nbws.messages import NOTHING, Message, parse, redact, without_headers
+from nbws.messages import NOTHING, Message, parse, redact, redacted_values, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
 from nbws.speaking import Speaker, speaker
 from nbws.urls import query_of
@@ -398,6 +398,9 @@ class Worker:
         recorded = Recorded(kept, version.number, Watch(connection.id), state)
         connection.record(recorded, self._desk.recorded_messages)
         if connection.log is not None:
+            if kept is not frame and isinstance(frame, str):
+                for tape in connection.log.tapes:
+                    tape.hears(redacted_values(frame, self._desk.redacted))
             path, address = connection.key.path, connection.address
             recorded.line = connection.log.received(connection.id, path, address, kept, version.number)
         return recorded
