@@ -31,6 +31,7 @@ from nbws.transcript import Log
 
 __all__ = [
     "CLEAN",
+    "KEEP",
     "SOCKET",
     "STRAIGHT",
     "USE",
@@ -53,6 +54,9 @@ STRAIGHT = "nbws.straight"
 
 USE = "nbws.use"
 """In a scope: what to call for each message that comes past ASGI, so that its session counts as used."""
+
+KEEP = "nbws.keep"
+"""In a scope: what to await at the end of a websocket that the app has returned from, so that its session is stored."""
 
 CLEAN = "nbws.clean"
 """In a scope, maybe: what takes credentials out of each text that comes, where `receive` does not see it."""
@@ -93,6 +97,9 @@ class Socket(Protocol):
     def unsent(self) -> int:
         """How many bytes it was given that the peer's system has not taken, as far as it knows."""
 
+    async def receive(self) -> Any: ...  # these two as ASGI has them
+    async def send(self, message: Any) -> None: ...
+
     def is_behind(self, receive: Any, send: Any) -> bool:
         """Whether these are its own, with nobody's middleware between."""
 
@@ -107,6 +114,9 @@ class Socket(Protocol):
 
     def go_on(self) -> None:
         """There is room again. Callable whether or not there was none."""
+
+    def follow(self, talk: Coroutine[Any, Any, None]) -> None:
+        """Have *talk* go on with it when the ASGI app has returned, and close it after that."""
 
 
 class Handshake(Protocol):
@@ -301,6 +311,13 @@ class Connection:
                 self._on_problem(self, problem)
         return bool(html) and not self._offer(html)
 
+    def send_here(self, content: Any) -> bool:
+        """`send_now` on the connection's own loop, where nobody watches. Whether nothing is left to be done with it."""
+        html = content.swapped() if type(content) is Tag else None
+        if html is not None and html.isascii() and self._push_here(html, len(html)):
+            return True
+        return not self.send_now(content)
+
     def send_text(self, text: str) -> Sent:
         """Queue *text* as it is, unescaped, as one text frame."""
         self.offer(text)
@@ -466,11 +483,13 @@ class Connection:
 
     def _push(self, data: str | bytes, size: int) -> bool:
         """Send one frame past the outbox, where nothing waits in it. False where it has to wait, or is not sent."""
-        if self._pushes is None or threading.get_ident() != self._thread:
+        return threading.get_ident() == self._thread and self._push_here(data, size)
+
+    def _push_here(self, data: str | bytes, size: int) -> bool:
+        """The same on the connection's loop."""
+        if self._pushes is None or self._outbox.waiting_bytes or self._is_writing:
             return False
-        if self._outbox.waiting_bytes or self._is_writing or self._close is not None or self._gone:
-            return False
-        if not self._pushes(data):
+        if self._close is not None or self._gone or not self._pushes(data):
             return False
         if self.sent is not None:
             self.sent.append(data, size, self._loop.time())

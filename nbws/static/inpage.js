@@ -18,7 +18,7 @@
     packages: "Unpacking the packages…",
     nbws: "Starting nbws…",
   };
-  const IN_PAGE = "application/vnd.nbws.in-page+json";
+  const PREVIEW = "application/vnd.nbws.preview+json";
   const HOST = "http://testserver";  // what the app takes itself to be at, as in its tests
   const KEPT_LINES = 200, LINES = 24;
 
@@ -554,7 +554,7 @@
         else this.output.append(make("pre", { "data-name": name }, text));
       } else if (shows === "error") {
         this.output.append(make("div", { class: "nbws-run-error", role: "alert" }, make("b", {}, title), make("pre", {}, text)));
-      } else if (!data[IN_PAGE]) {
+      } else if (!data[PREVIEW]) {
         this.output.append(shown(data));
       }
     }
@@ -705,7 +705,7 @@
 
     function showIn(message) {
       const cell = editors.find(({ id }) => id === message.cell);
-      const wanted = message.shows === "display" && message.data[IN_PAGE];
+      const wanted = message.shows === "display" && message.data[PREVIEW];
       if (wanted) asked.push([wanted.app, wanted]);
       if (cell) cell.show(message);
     }
