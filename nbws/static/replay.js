@@ -313,7 +313,9 @@
       here.hidden = false;
       const notebook = document.getElementById("nbws-notebook");
       const { cells, base } = notebook ? JSON.parse(notebook.textContent) : { cells: [], base: null };
-      window.nbwsRunHere(here, { base, cells, clients: Number(here.dataset.clients), path: here.dataset.path, app: here.dataset.app });
+      const stopped = () => { here.hidden = true; this.restart(false); };
+      const { clients, path, app } = here.dataset;
+      window.nbwsRunHere(here, { base, cells, clients: Number(clients), path, app, ready: true, stopped });
     }
 
     get entry() { return this.entries[this.at]; }
