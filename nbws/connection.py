@@ -189,7 +189,8 @@ class Connection:
     """One client of a websocket endpoint, for as long as it lives; the same object in every handler.
 
     `id` is unique, `state` is the author's own, `session` is shared with all that its browser has open. `send`,
-    `close`, `join` and `leave` may be called from any thread, and from a cell.
+    `close`, `join` and `leave` may be called from any thread, and from a cell. It may outlive its socket: a client that
+    was cut off comes back to it.
     """
 
     __slots__ = (  # in which an attribute is found in less time, and memory, than in a dict of so many
@@ -244,10 +245,10 @@ class Connection:
         outbox: Outbox,
         on_problem: Callable[[Connection, str], None],
     ) -> None:
-        self.id: str = secrets.token_hex(6)
+        self.id: str = secrets.token_hex(6)  #: unique, and the same for as long as the connection lives
         self.key = key
-        self.app = app
-        self.state = State()
+        self.app = app  #: the App that it is a connection of
+        self.state = State()  #: the author's own; a swap keeps it, or has the swap hook make another of it
         self._handshake = handshake
         self._membership = membership
         self._on_problem = on_problem
@@ -286,8 +287,8 @@ class Connection:
     def send(self, content: Any) -> Sent:
         """Queue *content* (tags, text, sequences of them) for this client and return at once.
 
-        Never waits; after the connection has closed it does nothing. Text is escaped. Raises RenderError for what
-        is no HTML.
+        Callable from any thread. Never waits; after the connection has closed it does nothing. Text is escaped. What
+        it gives need not be awaited, see `Sent`. Raises RenderError for what is no HTML.
         """
         self.send_now(content)
         return Sent(self)
@@ -316,7 +317,10 @@ class Connection:
         return self.send_text(json.dumps(value))
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> Sent:
-        """Close after what is queued has been sent. Callable from any thread; the first call counts."""
+        """Close after what is queued has been sent, with a *code* of RFC 6455 and a *reason* of 123 bytes at the most.
+
+        Callable from any thread; the first call counts. A page comes back by itself after 1011, 1012 and 1013.
+        """
         watch = watching.get()
         if watch is not None and watch.shadow:
             return Sent()
@@ -333,6 +337,7 @@ class Connection:
             self._change_rooms(lambda rooms: rooms.join(room, self))
 
     def leave(self, room: str) -> None:
+        """Be in *room* no longer; nothing where it was not."""
         self._change_rooms(lambda rooms: rooms.leave(room, self))
 
     def _change_rooms(self, change: Callable[[Rooms[Connection]], Rooms[Connection]]) -> None:
@@ -342,6 +347,7 @@ class Connection:
 
     @property
     def rooms(self) -> frozenset[str]:
+        """The names of the rooms that it is in."""
         return self._membership.rooms.of(self)
 
     @property
@@ -361,31 +367,37 @@ class Connection:
 
     @property
     def scope(self) -> Any:
+        """The ASGI scope of the handshake, in which no credential is."""
         return self._handshake.scope
 
     @property
     def headers(self) -> Any:
+        """The headers of the handshake: name -> text, names in any case."""
         return self._handshake.headers
 
     @property
     def query_params(self) -> Any:
+        """The query of the address: name -> text."""
         return self._handshake.query_params
 
     @property
     def path_params(self) -> Any:
+        """What stands in the path for its parameters: name -> text, or what its convertor makes of that."""
         return self._handshake.path_params
 
     @property
     def cookies(self) -> Any:
+        """The cookies of the handshake: name -> text. In a notebook the app's own alone."""
         return self._handshake.cookies
 
     @property
     def client(self) -> Any:
-        """(host, port) of the peer, or None."""
+        """(host, port) of the peer; None where the server does not tell."""
         return self._handshake.client
 
     @property
     def url(self) -> Any:
+        """The whole address of the handshake, a URL of Starlette."""
         return self._handshake.url
 
     @property
@@ -517,7 +529,7 @@ class Connection:
 
     @property
     def waiting_bytes(self) -> int:
-        """How much of what was sent to it waits in the outbox."""
+        """How many bytes of what was sent to it wait in the outbox."""
         return self._outbox.waiting_bytes
 
     @property
