@@ -59,6 +59,7 @@ html_css_files = ["house.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
+html_domain_indices = False  # of modules, of which a reader need not know
 _ACCENTS = {"light": "#0b6bcb", "dark": "#6cb2ff"}  # of nbws.css
 html_theme_options = {
     f"{theme}_css_variables": {f"color-brand-{part}": accent for part in ("primary", "content", "visited")}
