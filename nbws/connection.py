@@ -59,6 +59,7 @@ CLEAN = "nbws.clean"
 
 _SENT_AT_ONCE = 64  #: of a broadcast, in one turn of the loop
 _OVERFLOW_SECONDS = 1.0  #: how long a client that read too slowly has to take its close frame
+_REASON_BYTES = 123  #: in a close frame; a longer one would not be sent, and the client told nothing (RFC 6455, 5.5)
 _CLOSE_SECONDS = 10.0  #: how long any other has to take what is queued, and its close frame
 
 current_connection: contextvars.ContextVar[Connection | None] = contextvars.ContextVar("nbws_connection", default=None)
@@ -317,15 +318,16 @@ class Connection:
         return self.send_text(json.dumps(value))
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> Sent:
-        """Close after what is queued has been sent, with a *code* of RFC 6455 and a *reason* of 123 bytes at the most.
+        """Close after what is queued has been sent. Callable from any thread; the first call counts.
 
-        Callable from any thread; the first call counts. A page comes back by itself after 1011, 1012 and 1013.
+        *code* is 1000, or one of your own from 3000 to 4999; a page comes back by itself after 1011, 1012 and 1013.
+        Of the *reason*, which the client is told, 123 bytes are kept.
         """
         watch = watching.get()
         if watch is not None and watch.shadow:
             return Sent()
         with self._lock:
-            is_first, self._close = self._close is None, self._close or (code, reason)
+            is_first, self._close = self._close is None, self._close or (code, _cut(reason, _REASON_BYTES))
         self._wake(self._filled)
         if is_first:
             self._close_soon(_CLOSE_SECONDS)
@@ -815,6 +817,11 @@ def _tell_some(
 def _size(data: str | bytes) -> int:
     """How many bytes *data* is on the wire."""
     return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
+
+
+def _cut(text: str, size: int) -> str:
+    """The beginning of *text*, whole characters of *size* bytes at the most."""
+    return text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
 
 
 def _prepared(data: str | bytes) -> Frame:
