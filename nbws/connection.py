@@ -31,6 +31,7 @@ from nbws.transcript import Log
 
 __all__ = [
     "CLEAN",
+    "KEEP",
     "SOCKET",
     "STRAIGHT",
     "USE",
@@ -53,6 +54,9 @@ STRAIGHT = "nbws.straight"
 
 USE = "nbws.use"
 """In a scope: what to call for each message that comes past ASGI, so that its session counts as used."""
+
+KEEP = "nbws.keep"
+"""In a scope: what to await at the end of a websocket that the app has returned from, so that its session is stored."""
 
 CLEAN = "nbws.clean"
 """In a scope, maybe: what takes credentials out of each text that comes, where `receive` does not see it."""
@@ -94,6 +98,9 @@ class Socket(Protocol):
     def unsent(self) -> int:
         """How many bytes it was given that the peer's system has not taken, as far as it knows."""
 
+    async def receive(self) -> Any: ...  # these two as ASGI has them
+    async def send(self, message: Any) -> None: ...
+
     def is_behind(self, receive: Any, send: Any) -> bool:
         """Whether these are its own, with nobody's middleware between."""
 
@@ -108,6 +115,9 @@ class Socket(Protocol):
 
     def go_on(self) -> None:
         """There is room again. Callable whether or not there was none."""
+
+    def follow(self, talk: Coroutine[Any, Any, None]) -> None:
+        """Have *talk* go on with it when the ASGI app has returned, and close it after that."""
 
 
 class Handshake(Protocol):

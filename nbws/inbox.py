@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from nbws.latch import Latch
 
-__all__ = ["Inbox", "Item"]
+__all__ = ["Inbox", "Item", "Rest"]
 
-Item = str | bytes | Latch
-"""A frame, or what is set when all before it has been taken."""
+Rest = Callable[[], Awaitable[object]]
+Item = str | bytes | Latch | Rest
+"""A frame; what is set when all before it has been taken; or what is to be called and awaited before all after it."""
 
 
 class Inbox:
@@ -24,7 +24,7 @@ class Inbox:
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._items: deque[Item] = deque()
+        self._items: list[Item] = []  # few, of which a deque takes ten times the memory
         self._most, self._most_bytes = most, most_bytes
         self._bytes = 0
         self.is_full = False
@@ -34,6 +34,11 @@ class Inbox:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether who takes waits for the next one, and nothing has woken it."""
+        return self._taker is not None
 
     def put(self, frame: str | bytes) -> None:
         self._items.append(frame)
@@ -48,6 +53,11 @@ class Inbox:
         self._items.append(reached)
         self.poke()
 
+    def put_rest(self, rest: Rest) -> None:
+        """Have *rest* called and awaited, after what waits now."""
+        self._items.append(rest)
+        self.poke()
+
     async def room(self) -> None:
         """Wait until it is not full."""
         while self.is_full:
@@ -60,8 +70,8 @@ class Inbox:
         items = self._items
         if not items:
             return None
-        item = items.popleft()
-        if not isinstance(item, Latch):
+        item = items.pop(0)
+        if isinstance(item, (str, bytes)):
             self._bytes -= len(item)
             if self.is_full and len(items) < self._most and self._bytes < self._most_bytes:
                 self.is_full = False
