@@ -7,6 +7,7 @@ the first would be something else and the second a quotation.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import re
 from collections.abc import Iterator
@@ -67,11 +68,14 @@ def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
 
 
 class _Listing(SphinxDirective):
-    """A directive without content, which writes Markdown."""
+    """A directive without content, which writes Markdown from what *modules* say."""
 
+    modules: ClassVar[tuple[str, ...]]
     has_content = False
 
     def run(self) -> list[nodes.Node]:
+        for module in self.modules:  # so that the page is read anew when one of them changes
+            self.env.note_dependency(str(inspect.getsourcefile(importlib.import_module(module))))
         return self.parse_text_to_nodes("\n".join(self.lines()), allow_section_headings=True)
 
     def lines(self) -> Iterator[str]:
@@ -80,6 +84,8 @@ class _Listing(SphinxDirective):
 
 class Options(_Listing):
     """The options of App, with their types, defaults and comments."""
+
+    modules = ("nbws.options",)
 
     def lines(self) -> Iterator[str]:
         from nbws.options import Options
@@ -107,6 +113,8 @@ def _default_of(field: dataclasses.Field[Any]) -> str:
 class Commands(_Listing):
     """What `nbws --help` says, and the help of each of its commands."""
 
+    modules = ("nbws.cli",)
+
     def lines(self) -> Iterator[str]:
         from nbws.cli import main
 
@@ -124,6 +132,8 @@ def _block(text: str) -> list[str]:
 
 class PytestOptions(_Listing):
     """What the plugin adds to the command line of pytest."""
+
+    modules = ("nbws.pytest_plugin",)
 
     def lines(self) -> Iterator[str]:
         from nbws import pytest_plugin
@@ -147,6 +157,8 @@ class PytestOptions(_Listing):
 class Magics(_Listing):
     """The magics, by their docstrings."""
 
+    modules = ("nbws.notebook.magics",)
+
     def lines(self) -> Iterator[str]:
         from nbws.notebook.magics import register_magics
 
@@ -166,6 +178,8 @@ class Magics(_Listing):
 
 class Vocabulary(_Listing):
     """The names of `nbws.common` that are described nowhere else: the tags, and what it hands on of others."""
+
+    modules = ("nbws.common", "nbws.html")
 
     _WHOSE: ClassVar[dict[str, str]] = {
         "tags": "Plain tags",
