@@ -37,6 +37,7 @@ from nbws.limits import Limits, Pace
 from nbws.loops import Loop, on
 from nbws.messages import NOTHING, Message, parse, redact, redacted_values, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
+from nbws.runs import has_threads
 from nbws.speaking import Speaker, speaker
 from nbws.urls import query_of
 
@@ -555,7 +556,7 @@ class Worker:
             finally:
                 await result.aclose()
         elif isinstance(result, types.GeneratorType):
-            if in_thread is not None or asyncio.get_running_loop() is self._loop:
+            if has_threads() and (in_thread is not None or asyncio.get_running_loop() is self._loop):
                 await _threaded(lambda: self._pump(result), in_thread)
             else:
                 await self._pump_here(result)
@@ -574,9 +575,10 @@ class Worker:
                 return
 
     async def _pump_here(self, items: types.GeneratorType[Any, Any, Any]) -> None:
-        """The same on the kernel's loop, which is not to stand still while the client takes what was sent."""
+        """The same on a loop that is not to stand still while the client takes what was sent."""
         for item in items:
             await self._connection.send(item)
+            await asyncio.sleep(0)  # where there are no threads, nothing else gets a turn between two items
             if not self._connection.is_open or self._connection.is_ending:
                 items.close()
                 return
