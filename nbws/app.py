@@ -46,7 +46,7 @@ from nbws.options import Options, check_loop
 from nbws.reading import reads_of
 from nbws.recording import Replay
 from nbws.reporting import Reporter
-from nbws.runs import Identity, Run, development
+from nbws.runs import Identity, Run, development, has_threads
 from nbws.security import Policy, derive_token, new_ticket
 from nbws.speaking import Said, Speaker
 from nbws.staging import Staged, check_swap_hook, hook_of, ws_definition
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from nbws.notebook.inspector import Inspector
-    from nbws.notebook.preview import Preview, Previews
+    from nbws.notebook.preview import InPage, Preview, Previews
     from nbws.server import Server
     from nbws.testing import BlockingClient, Client, Visits
     from nbws.watchdog import Blocked
@@ -133,7 +133,7 @@ class App:
             self._stage_options(chosen)
             return
         self.name = name
-        self.state = State()
+        self.state = State()  #: the author's own, of all connections together; kept when handlers are swapped
         self.membership = Membership()
         self.feed = Feed(self._feed_state)
         self.tasks = Tasks(self, lambda: self.table, self.report)
@@ -241,19 +241,23 @@ class App:
         return lambda fn: define(fn, path)
 
     def get(self, path: Any = None, **options: Any) -> Any:
-        """`route` for GET alone; `post`, `put`, `delete`, `patch`, `head` and `options` likewise."""
+        """`route` for GET alone, with the same options: `@app.get`, or `@app.get("/rooms")`."""
         return self.route(path, "get", **options)
 
     def post(self, path: Any = None, **options: Any) -> Any:
+        """`route` for POST alone."""
         return self.route(path, "post", **options)
 
     def put(self, path: Any = None, **options: Any) -> Any:
+        """`route` for PUT alone."""
         return self.route(path, "put", **options)
 
     def delete(self, path: Any = None, **options: Any) -> Any:
+        """`route` for DELETE alone."""
         return self.route(path, "delete", **options)
 
     def patch(self, path: Any = None, **options: Any) -> Any:
+        """`route` for PATCH alone."""
         return self.route(path, "patch", **options)
 
     def mount(self, path: str, app: Any, name: str | None = None) -> None:
@@ -346,6 +350,8 @@ class App:
         """
         served_already = self.is_running
         self._start()
+        if self._is_in_page:
+            return
         if self.in_notebook or not served_already:  # else each save of a program under development would print it
             self._print_link()
 
@@ -359,6 +365,9 @@ class App:
 
     def run(self) -> None:
         """Serve in this thread until Ctrl+C. For scripts; see `serve`."""
+        if self._is_in_page:
+            self._start()
+            return
         server = self._new_server()
         self._server, self._last_port = server, server.port
         self._print_link(" (Ctrl+C stops it)")
@@ -369,6 +378,7 @@ class App:
 
     @property
     def is_running(self) -> bool:
+        """Whether it serves, in a thread of its own or in this one."""
         return self._server is not None and self._server.is_running
 
     @property
@@ -379,6 +389,8 @@ class App:
     @property
     def url(self) -> str:
         """Such as `http://127.0.0.1:20123`. Raises NbwsError before the app was started."""
+        if self._is_in_page:
+            return "http://testserver"  # where nobody else can go; the address that `client()` has as well
         if self._server is None:
             raise NbwsError("the app has no address yet; app.start() gives it one")
         host = self._server.host
@@ -403,7 +415,7 @@ class App:
         transport: str = "auto",
         clients: int = 1,
         recording: str | None = None,
-    ) -> Preview | Previews:
+    ) -> Preview | Previews | InPage:
         """The page at *path* in an IFrame, as high as its content or *height* pixels. Starts the app and publishes.
 
         *clients* shows it so many times, up to nine, beside each other: each is a user with a session of its own.
@@ -416,10 +428,12 @@ class App:
             raise ValueError(f"{path!r} is no path; it starts with '/'")
         if not isinstance(clients, int) or not 1 <= clients <= 9:
             raise ValueError(f"clients={clients!r} is no number of clients; give one from 1 to 9")
-        from nbws.notebook.preview import Preview, Previews
+        from nbws.notebook.preview import InPage, Preview, Previews
 
         self._start()
         self.previewed = (path, *(each for each in self.previewed if each != path))
+        if self._is_in_page:
+            return InPage(self.number, path, clients, height)
         preview = Preview(
             self.url, path, _ticket, height, panel_key=_panel_key, app=str(self.number), recording=recording
         )
@@ -453,7 +467,7 @@ class App:
         return _panel_key
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        if self._notebook is None or self._notebook.session_key is None:
+        if not self.in_notebook and not self._is_in_page:
             return {"text/plain": repr(self)}
         try:
             return self.preview()._repr_mimebundle_()
@@ -595,12 +609,19 @@ class App:
 
     @property
     def limits(self) -> Limits:
+        """What one client may cost."""
         return self.options.limits
 
     @property
     def in_notebook(self) -> bool:
         """Whether it runs in a Jupyter kernel."""
         return self._notebook is not None and self._notebook.session_key is not None
+
+    @property
+    def _is_in_page(self) -> bool:
+        """Whether it runs in a reader's browser, where it has no port: its clients are in the page."""
+        present = development()
+        return present is not None and present.in_page
 
     @property
     def in_development(self) -> bool:
@@ -1011,6 +1032,13 @@ class App:
         )
 
     def _start(self) -> None:
+        if self._is_in_page:
+            self._publish_if_staged()
+            return
+        if not has_threads():
+            raise NbwsError(
+                "this Python has no threads and no ports, so it cannot serve; talk to the app by app.client()"
+            )
         with self._start_lock:  # not the table's: what starts may define, from the server's thread
             if not self.is_running:
                 run = self._run()
@@ -1123,7 +1151,7 @@ class App:
 class RoomView:
     """The connections that were in a room, in the order in which they joined."""
 
-    members: tuple[Connection, ...]
+    members: tuple[Connection, ...]  #: of this moment, however long it is kept
 
 
 _NO_WEBSOCKET = {

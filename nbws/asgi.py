@@ -47,6 +47,7 @@ from nbws.playback import opens
 from nbws.reading import reach
 from nbws.responses import PageResponse, respond
 from nbws.resume import ASKS_SENT, PARAMETER, SAYS_SENT, Asked
+from nbws.runs import has_threads
 from nbws.security import Policy, is_same
 from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websocket, resume_session
 from nbws.speaking import Speaker, speaker
@@ -399,7 +400,7 @@ class AsgiApp:
         self._desk.tasks.start()
         watch = asyncio.create_task(self._look_at_connections(), name="nbws stalled clients")
         stack.callback(watch.cancel)
-        if self._desk.in_development:
+        if self._desk.in_development and has_threads():
             stack.callback(Watchdog(self._desk.is_authors, self._desk.tell_of_blocked).stop)
         self.conversations.begin()
         stack.push_async_callback(lambda: self.conversations.stop(self._desk.limits.finish_seconds))

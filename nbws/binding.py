@@ -6,6 +6,7 @@ cell that defines it, and never looked at again for a message.
 
 from __future__ import annotations
 
+import dis
 import enum
 import functools
 import inspect
@@ -63,6 +64,7 @@ class Bound:
     takes_fields: bool
     takes_raw: bool = False  #: whether a text frame that is no message is what it wants, as `data`
     quick: Quick | None = None  #: of an `async def` whose signature allows it
+    waits: bool = True  #: whether it may wait for something; an `async def` in which no `await` stands does not
 
 
 Source = Callable[[Call], Any]
@@ -132,7 +134,7 @@ def compile_handler(
     kind = _kind(fn)
     # What wraps another function may take its arguments by name alone.
     quick = _quick(quickly) if kind is Kind.ASYNC and not hasattr(fn, "__wrapped__") else None
-    return Bound(fn, name, kind, bind, takes_binary, takes_fields, takes_raw, quick)
+    return Bound(fn, name, kind, bind, takes_binary, takes_fields, takes_raw, quick, _waits(fn))
 
 
 def _source(
@@ -296,6 +298,16 @@ def _quick_source(parameter: inspect.Parameter, annotation: Any, source: Source 
     if plain is not str and typing.get_origin(wanted) is not list:
         wanted, convert = wanted | str, converter(annotation)
     return _Field(parameter.name, wanted, parameter.default is not parameter.empty, convert)
+
+
+_AWAITS = frozenset(("GET_AWAITABLE", "GET_AITER"))
+"""What an `await`, an `async for` or an `async with` compiles to, among others."""
+
+
+def _waits(fn: Callable[..., Any]) -> bool:
+    if not isinstance(fn, types.FunctionType) or not inspect.iscoroutinefunction(fn) or hasattr(fn, "__wrapped__"):
+        return True
+    return any(each.opname in _AWAITS for each in dis.get_instructions(fn))
 
 
 def _quick(sources: Sequence[Source | _Field | None]) -> Quick | None:

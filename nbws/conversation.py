@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from nbws.connection import CLEAN, SOCKET, STRAIGHT, USE, Connection, Sink, Socket
+from nbws.connection import CLEAN, KEEP, SOCKET, STRAIGHT, USE, CloseCode, Connection, Sink, Socket
 from nbws.dispatch import Desk, Worker
 from nbws.latch import Latch
 from nbws.resume import Report, SentLog, answer, greeting, new_key
@@ -108,7 +108,7 @@ class Conversation:
         self.key = new_key() if resumable else None
         self._desk, self._known = desk, known
         self._worker = Worker(desk, connection, query)
-        self._work = asyncio.create_task(self._worker.run(), name=f"nbws {connection.id}")
+        self._work = self._worker.start()
         self._loop = asyncio.get_running_loop()
         self._received = 0  # frames of the client, over all sockets
         self._turn = 0  # of the socket that is served; one that comes later takes over
@@ -134,14 +134,19 @@ class Conversation:
         return self._waiting is not None
 
     async def serve(self, receive: Receive, send: Send, scope: Any, *, resync: bool = False) -> None:
-        """Talk over the first socket. Gives when that, and where its client does not come back all of it, is over."""
+        """Talk over the first socket.
+
+        Gives when that, and where its client does not come back all of it, is over; or at once where the talk goes
+        on behind the ASGI app.
+        """
         first = [greeting(self.key, resync=resync)] if self.key is not None else []
         await self._talk(self._turn, receive, send, scope, first)
 
     async def go_on(self, receive: Receive, send: Send, scope: Any, received: int) -> bool:
         """Talk over another socket of a client that has *received* so many frames. False where that is not possible.
 
-        It then waits for no other. Where several sockets come at once, the last one is served, and the others end.
+        It gives as `serve` does. Where it is not possible it then waits for no other. Where several sockets come at
+        once, the last one is served, and the others end.
         """
         if self._is_over or not self.connection.is_open or self._missed(received) is None:
             self.give_up()
@@ -198,19 +203,56 @@ class Conversation:
         self._woken.set()
 
     async def _talk(self, turn: int, receive: Receive, send: Send, scope: Any, first: Sequence[str | bytes]) -> None:
-        connection, socket = self.connection, socket_of(scope)
+        socket = socket_of(scope)
         if turn != self._turn:
             self._is_free.set()
             return
-        if socket is not None:
-            socket.on_shutdown = self._begin_to_end
-        is_straight = socket is not None and scope.get(STRAIGHT, False)
-        writing = connection.write(send, socket, first, is_straight=is_straight)
+        if socket is None:
+            await self._talk_on(turn, receive, send, None, first)
+            return
+        socket.on_shutdown = self._begin_to_end
+        if not scope.get(STRAIGHT, False):
+            await self._talk_on(turn, receive, send, socket, first)
+        elif self._desk.limits.messages_per_second is not None:
+            await self._talk_on(turn, receive, send, socket, first, pushes=True)
+        else:
+            sink = self._sink(scope)
+            socket.follow(self._talk_straight(turn, socket, first, sink, scope.get(KEEP)))
+
+    async def _talk_straight(
+        self,
+        turn: int,
+        socket: Socket,
+        first: Sequence[str | bytes],
+        sink: Sink,
+        keep: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        """Talk past ASGI, when the app has returned already."""
+        if turn != self._turn:  # another socket has come while it did
+            self._is_free.set()
+            return
+        self._worker.inbox.on_room = socket.go_on
+        socket.deliver_to(sink)
+        try:
+            await self._talk_on(turn, socket.receive, socket.send, socket, first, pushes=True)
+        finally:
+            if keep is not None:
+                await keep()
+
+    async def _talk_on(
+        self,
+        turn: int,
+        receive: Receive,
+        send: Send,
+        socket: Socket | None,
+        first: Sequence[str | bytes],
+        *,
+        pushes: bool = False,
+    ) -> None:
+        connection = self.connection
+        writing = connection.write(send, socket, first, is_straight=pushes)
         write = asyncio.create_task(writing, name=f"nbws {connection.id} outbox")
         read = self._reading = asyncio.create_task(self._read(receive, socket), name=f"nbws {connection.id} socket")
-        if is_straight and socket is not None and self._desk.limits.messages_per_second is None:
-            self._worker.inbox.on_room = socket.go_on
-            socket.deliver_to(self._sink(scope.get(CLEAN), scope.get(USE)))
         try:
             await asyncio.wait({read, write}, return_when=asyncio.FIRST_COMPLETED)
             if not read.done():  # closed here, or the peer is gone: the server says so to who reads
@@ -288,6 +330,8 @@ class Conversation:
                 log.acknowledge(report.received)
                 if report.asks:
                     connection.reply(answer(self._received))
+            elif _is_longer(frame, self._desk.limits.message_bytes):  # our own server does not let it through
+                connection.close(CloseCode.TOO_BIG, "the message is too big")
             elif left:
                 left.append(frame)
             elif socket is None or not self._worker.inbox.is_full:
@@ -302,9 +346,11 @@ class Conversation:
                 self._worker.inbox.put(frame)
         return was_cut
 
-    def _sink(self, clean: Callable[[str], str] | None, use: Callable[[], None] | None) -> Sink:
+    def _sink(self, scope: Any) -> Sink:
         """The same for what comes straight from the socket, one frame at a time."""
         connection, log, inbox = self.connection, self.connection.sent, self._worker.inbox
+        handle_now = self._worker.handle_now
+        clean, use, session = scope.get(CLEAN), scope.get(USE), scope.get("session")
 
         def take(frame: str | bytes) -> bool:
             if log is not None and (report := Report.of(frame)) is not None:
@@ -314,9 +360,12 @@ class Conversation:
                 return True
             if connection.is_ending:
                 return True
-            if use is not None:
+            if session and use is not None:  # one that holds nothing has nothing to lose
                 use()
-            inbox.put(clean(frame) if clean is not None and isinstance(frame, str) else frame)
+            if clean is not None and isinstance(frame, str):
+                frame = clean(frame)
+            if not handle_now(frame):
+                inbox.put(frame)
             self._received += 1
             return not inbox.is_full
 
@@ -352,6 +401,13 @@ class Conversation:
             self.connection.release()
             self._is_free.set()
             self._has_ended.set()
+
+
+def _is_longer(frame: str | bytes, size: int) -> bool:
+    """Whether *frame* has more than *size* bytes."""
+    if isinstance(frame, bytes) or frame.isascii():
+        return len(frame) > size
+    return len(frame) > size or len(frame.encode("utf-8", "replace")) > size
 
 
 def socket_of(scope: Any) -> Socket | None:

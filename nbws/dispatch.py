@@ -1,12 +1,14 @@
 """One message: parse -> find -> bind -> call -> render -> send.
 
 A connection has one worker task for its whole life, which takes its messages one at a time and in order. The handler
-table is read once for a message, so each is handled wholly by one version.
+table is read once for a message, so each is handled wholly by one version. A message whose handler waits for nothing is
+handled in the step in which it comes, where the task has nothing else to do: to wake that takes as long as a handler.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import inspect
 import secrets
@@ -35,6 +37,7 @@ from nbws.limits import Limits, Pace
 from nbws.loops import Loop, on
 from nbws.messages import NOTHING, Message, parse, redact, redacted_values, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
+from nbws.runs import has_threads
 from nbws.speaking import Speaker, speaker
 from nbws.urls import query_of
 
@@ -42,6 +45,8 @@ __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
 _IN_A_ROW = 8  # messages of one connection, before the others have their turn
 _CONTENT = frozenset((type(None), str, Tag, tuple, list))  # types of what a handler returns that can be sent as it is
+_AT_ONCE = 32  # messages of one connection that are handled as they come, before its task has its turn
+_HAS_CONTEXTS = sys.version_info >= (3, 11)  # for tasks that are given theirs
 _LONG = 16 * 1024  # of a frame: longer ones are neither shown nor kept with an error; of a traceback the middle goes
 
 
@@ -128,12 +133,26 @@ class Worker:
         self._handler: WsHandler
         self._version: Version
         self._records = self._max_depth = 0
-        self._is_at_home = False
+        self._is_at_home = self._is_immediate = False
+        self._at_once = 0  # messages in a row that were handled as they came
+        self._task: asyncio.Task[None]
+        self._context = contextvars.copy_context()
         self._call_of_none = Call(connection, connection.app, connection.path_params, query, NOTHING)
         self._shared = getattr(connection.session, "shared", None)  # among workers, by a store
         self._loop = asyncio.get_running_loop()
         connection.on_new_version = self._look
         connection.on_pin = self._forget
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin; the task is done when `disconn` has run."""
+        run, name = self.run(), f"nbws {self._connection.id}"
+        tasks: Any = asyncio.tasks  # where nest_asyncio has put others in the place of these
+        self._enter, self._leave, self._in_context = tasks._enter_task, tasks._leave_task, self._context.run
+        if sys.version_info >= (3, 11):
+            self._task = asyncio.create_task(run, name=name, context=self._context)
+        else:
+            self._task = asyncio.create_task(run, name=name)
+        return self._task
 
     async def put(self, frame: str | bytes) -> None:
         """Give it the next frame. Waits while the inbox is full, and with it the reading of the socket."""
@@ -142,6 +161,73 @@ class Worker:
             await asyncio.sleep(self._pace.wait(limit, time.monotonic()))
         await self._inbox.room()
         self._inbox.put(frame)
+
+    def handle_now(self, frame: str | bytes) -> bool:
+        """Handle *frame* in this very step. False where it has to go into the inbox, and nothing has happened then.
+
+        To its handler everything is as in the task: the current one, and the context.
+        """
+        if (
+            not self._is_immediate
+            or not self._inbox.is_awaited
+            or self._looked_up_in is not self._desk.table.stamp
+            or type(frame) is not str
+            or self._at_once == _AT_ONCE
+        ):
+            return False
+        loop, task = self._loop, self._task
+        try:
+            self._enter(loop, task)
+        except RuntimeError:  # another task hands on what has come
+            return False
+        try:
+            return self._in_context(self._step, frame)
+        finally:
+            self._leave(loop, task)
+
+    def _step(self, frame: str) -> bool:
+        handler, version, connection = self._handler, self._version, self._connection
+        try:
+            args = handler.message.quick(frame, self._call_of_none, self._max_depth)  # type: ignore[misc]
+        except BaseException:  # in the task it has its place
+            return False
+        if args is None:
+            return False
+        self._at_once += 1
+        version.messages += 1
+        version.running += 1
+        try:
+            running = handler.message.fn(*args)
+            try:
+                running.send(None)
+            except StopIteration as done:
+                result = done.value
+            else:
+                raise AssertionError(f"{handler.message.name} waits, though no await stands in it")
+            if type(result) not in _CONTENT:
+                self._inbox.put_rest(partial(self._rest, frame, handler, version, result))
+                return True
+            if result is not None and not connection.send_here(result) and connection.is_above_high_water:
+                self._inbox.put_rest(connection.drained)
+            self._has_worked(version)
+        except BaseException as exc:  # where nothing is awaited nobody cancels
+            self._has_failed(exc, frame, handler, version)
+        finally:
+            version.running -= 1
+        return True
+
+    async def _rest(self, frame: str, handler: WsHandler, version: Version, result: Any) -> None:
+        """What is left of a step whose handler has returned what is to be awaited."""
+        version.running += 1
+        try:
+            await self._deliver(await _awaited(result), self._desk.in_thread)
+            self._has_worked(version)
+        except BaseException as exc:
+            if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
+                raise
+            self._has_failed(exc, frame, handler, version)
+        finally:
+            version.running -= 1
 
     @property
     def inbox(self) -> Inbox:
@@ -194,6 +280,7 @@ class Worker:
         inbox, in_a_row = self._inbox, 0
         while True:
             self._calls += 1
+            self._at_once = 0
             frame = inbox.take()
             if frame is None:
                 in_a_row = 0
@@ -206,6 +293,8 @@ class Worker:
                     await inbox.filled()
             elif isinstance(frame, Latch):
                 frame.set()
+            elif callable(frame):
+                await frame()
             else:
                 await self._handle(frame)
                 in_a_row += 1
@@ -248,25 +337,32 @@ class Worker:
                     await self._deliver(await _awaited(result), self._desk.in_thread)
                 elif result is not None and connection.send_now(result) and connection.is_above_high_water:
                     await connection.drained()
-            version.worked += 1
-            if version.worked == 1:
-                self._desk.works(version)
-            self._unread = 0
+            self._has_worked(version)
         except BaseException as exc:
             if isinstance(exc, asyncio.CancelledError) and self._is_cancelled_from_outside():
                 raise
-            _let_go(exc, frame)
-            self._count_unread(exc)
+            self._has_failed(exc, frame, handler, version)
             if recorded is not None:
                 recorded.failed(described(exc))
-            version.has_failed(is_clients=isinstance(exc, MessageError))
-            self._desk.report(self._error(exc, handler.message.name, version, frame), partial(self._retry, frame))
         finally:
             version.running -= 1
             if recorded is not None:
                 recorded.ended()
             if token is not None:
                 watching.reset(token)
+
+    def _has_worked(self, version: Version) -> None:
+        version.worked += 1
+        if version.worked == 1:
+            self._desk.works(version)
+        self._unread = 0
+
+    def _has_failed(self, exc: BaseException, frame: str | bytes, handler: WsHandler, version: Version) -> None:
+        """Tell of *exc*, which *frame* has led to."""
+        _let_go(exc, frame)
+        self._count_unread(exc)
+        version.has_failed(is_clients=isinstance(exc, MessageError))
+        self._desk.report(self._error(exc, handler.message.name, version, frame), partial(self._retry, frame))
 
     def _speak_as(self, bound: Bound, version: Version) -> None:
         """Let what is printed from now on, in the worker's task, be that of *bound*."""
@@ -340,6 +436,9 @@ class Worker:
         self._records, self._max_depth = self._desk.recorded_messages, self._desk.limits.json_depth
         # With no other loop to run on, and no store to be held in step with.
         self._is_at_home = self._shared is None and self._desk.loop_for(self._connection.key) is None
+        bound = handler.message
+        plain = _HAS_CONTEXTS and self._is_at_home and bound.quick is not None and not bound.waits
+        self._is_immediate = plain and not self._records
         self._looked_up_in = table.stamp
         return True
 
@@ -457,7 +556,7 @@ class Worker:
             finally:
                 await result.aclose()
         elif isinstance(result, types.GeneratorType):
-            if in_thread is not None or asyncio.get_running_loop() is self._loop:
+            if has_threads() and (in_thread is not None or asyncio.get_running_loop() is self._loop):
                 await _threaded(lambda: self._pump(result), in_thread)
             else:
                 await self._pump_here(result)
@@ -476,9 +575,10 @@ class Worker:
                 return
 
     async def _pump_here(self, items: types.GeneratorType[Any, Any, Any]) -> None:
-        """The same on the kernel's loop, which is not to stand still while the client takes what was sent."""
+        """The same on a loop that is not to stand still while the client takes what was sent."""
         for item in items:
             await self._connection.send(item)
+            await asyncio.sleep(0)  # where there are no threads, nothing else gets a turn between two items
             if not self._connection.is_open or self._connection.is_ending:
                 items.close()
                 return

@@ -14,6 +14,7 @@ import sys
 import time
 import weakref
 from collections import deque
+from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -302,12 +303,30 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
             self.conn.available_extensions = [Deflate()]
         self._unfed = bytearray()  # what has come and was not parsed yet; while there is some, nothing more is read
         self._is_held = self._has_turns = self._has_failed = False
+        self._following: Coroutine[Any, Any, None] | None = None
+
+    def follow(self, talk: Coroutine[Any, Any, None]) -> None:
+        """Have *talk* go on with the websocket when the app has returned, which closes it then no more.
+
+        So what the app has around its endpoints is not held for as long as a client is there. Where the app is
+        cancelled on its way back, *talk* is in its place.
+        """
+        self._following = talk
 
     async def run_asgi(self) -> None:
         app = self.app
 
         async def answered(scope: Any, receive: Any, send: Any) -> None:
-            await app(scope, receive, send)
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if self._following is None or task is None:
+                    raise
+                task.cancel()
+            finally:
+                if self._following is not None:
+                    await self._following
             if self.initial_response is not None:
                 self.handshake_complete = True  # with a refusal, which uvicorn calls an error of the app
 

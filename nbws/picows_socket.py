@@ -3,6 +3,8 @@
 All else goes the way of uvicorn's protocol: the handshake, and every frame that is no whole message (pings, closes,
 fragments, what is in error), written anew for it. So there is one implementation of how a connection is opened, kept
 alive and closed. What picows itself refuses, it says in its close frame, and the connection ends by uvicorn's way.
+
+Its parser takes 6 KB. A connection has one from its first message on, and for as long as there are messages.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ _Parser: Any = picows.picows.WSProtocol  # type: ignore[attr-defined]
 _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 
 _MESSAGES = (_TEXT, _BINARY)
+_PONG = 0x80 | WSMsgType.PONG.value
 
 _BUFFER_BYTES = 2048  #: that picows reads into at first, of which it keeps 256 for itself; less it does not take
 _LONG = 16 * 1024  #: bytes of a message after which a new buffer is taken, as picows' own never shrinks
@@ -66,6 +69,10 @@ def _written(opcode: int, is_last: bool, payload: bytes) -> bytes:
     return bytes((first, 0xFF)) + size.to_bytes(8, "big") + bytes(4) + payload
 
 
+def _is_one_pong(data: bytes) -> bool:
+    return data[0] == _PONG and len(data) == 6 + (data[1] & 0x7F)
+
+
 class _Transport:
     """What picows sees of a connection's transport. It neither answers the handshake nor closes."""
 
@@ -99,17 +106,19 @@ class PicowsSocket(UvicornSocket, WSListener):
         self._may_push = (
             False  # whether a message can be written at once; kept, as each look at all that it hangs on is far
         )
-        self._picows: Any = None  # the parser, from the accept on
+        self._picows: Any = None  # the parser, while there are messages
         self._frames: WSTransport | None = None  # what writes frames
+        self._has_frames = False  # whether frames go through picows: after the accept, where nothing is compressed
+        self._is_quiet = False  # whether there was no message since the last ping of the server
         self._handed = bytearray()  # frames for uvicorn's protocol, which takes many in less time than each by itself
         self._is_in_pieces = False  # whether a message has begun whose last piece has not come
-        self._is_grown = False  # whether the parser has taken a large buffer, and
-        self._is_at_rest = False  # holds no piece of a frame
+        self._is_grown = False  # whether the parser has taken a large buffer
+        self._is_at_rest = True  # whether it holds no piece of a frame
 
     async def send(self, message: Any) -> None:
         await super().send(message)
-        if message["type"] == "websocket.accept" and self.handshake_complete and not self.conn.extensions:
-            self._begin()
+        if message["type"] == "websocket.accept":
+            self._has_frames = self.handshake_complete and not self.conn.extensions
         if message["type"] != "websocket.send":
             self._look()
 
@@ -127,20 +136,35 @@ class PicowsSocket(UvicornSocket, WSListener):
         parser.buffer_updated(len(_REQUEST))
         transport.write = self.transport.write
         self._picows, self._frames, self._is_grown = parser, parser.transport, False
+        self._look()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def _end(self) -> None:
+        """Do without picows, until there is a message again."""
         if self._picows is not None:
-            self._picows.connection_lost(exc)  # it writes past the transport, and the number of its socket goes
+            self._picows.connection_lost(None)  # it writes past the transport, and the number of its socket goes
             self._picows = self._frames = None
         self._look()
+
+    def send_keepalive_ping(self) -> None:
+        if self._is_quiet and self._is_at_rest:
+            self._end()
+        self._is_quiet = True
+        super().send_keepalive_ping()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._has_frames = False
+        self._end()
         super().connection_lost(exc)
 
     # -- what comes
 
     def parse(self, data: bytes) -> None:
-        if self._picows is None:  # what is compressed is uvicorn's
+        if not self._has_frames or (self._is_at_rest and _is_one_pong(data)):
             super().parse(data)
             return
+        if self._picows is None:
+            self._begin()
+        self._is_quiet = self._is_at_rest = False
         at, end = 0, len(data)
         while at < end and self._frames is not None:
             buffer = self._picows.get_buffer(-1)
@@ -161,8 +185,7 @@ class PicowsSocket(UvicornSocket, WSListener):
                 return
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if self._is_grown:
-            self._is_at_rest = not frame.tail_size
+        self._is_at_rest = not frame.tail_size
         kind = frame.msg_type
         if self._handed and kind in _MESSAGES and not self._is_in_pieces:
             self._have_handled()
@@ -181,7 +204,7 @@ class PicowsSocket(UvicornSocket, WSListener):
             return
         if not self.close_sent:
             if len(message) > _LONG:
-                self._is_grown, self._is_at_rest = True, not frame.tail_size
+                self._is_grown = True
             if self._sink is None:
                 self._deliver(message)
             elif not self._sink(message):
@@ -218,7 +241,13 @@ class PicowsSocket(UvicornSocket, WSListener):
 
     def push(self, data: str | bytes) -> bool:
         if not self._may_push:
-            return self._picows is None and super().push(data)
+            if not self._has_frames:
+                return super().push(data)
+            if self._picows is None and self.conn.state is State.OPEN:
+                self._begin()
+            if not self._may_push:
+                return False
+        self._is_quiet = False
         self._frames.send(_TEXT if isinstance(data, str) else _BINARY, data)  # type: ignore[union-attr]
         return True
 

@@ -19,6 +19,7 @@ import click
 from nbws.app import App
 from nbws.errors import NbwsError
 from nbws.runs import Development, developing
+from nbws.serving import find_app
 from nbws.tracebacks import author_traceback
 
 if TYPE_CHECKING:
@@ -44,15 +45,6 @@ def serve_target(target: str, host: str | None = None, port: int | None = None) 
     app = _app_of_script(target) if target.endswith(".py") else _app_of_module(target)
     app.configure(host=host, port=port)
     app.run()
-
-
-def find_app(names: Mapping[str, Any], asked: str = "app") -> App | None:
-    """The App of the name that is *asked* for; the only one there is, where that is `app` and no app is called so."""
-    named = names.get(asked)
-    if isinstance(named, App):
-        return named
-    apps = {id(each): each for each in names.values() if isinstance(each, App)}
-    return next(iter(apps.values())) if len(apps) == 1 and asked == "app" else None
 
 
 def go_to_notebook(target: str) -> Path:

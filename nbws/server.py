@@ -30,6 +30,7 @@ __all__ = ["Server", "bind"]
 
 START_SECONDS = 20.0  #: how long the app's own startup may take
 _UNSENT_BYTES = 16 * 1024  #: kept by the system for one socket, beside what is under way
+_CLEARING_SECONDS = 0.5  #: how long what was cancelled at the end has for its last steps
 _NEXT_PORTS = 50  #: how many ports are tried where none was asked for
 
 
@@ -97,6 +98,8 @@ class _Uvicorn(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_stop()
         await super().shutdown(sockets)
+        if self.server_state.tasks:  # that were cancelled, and have something to clear away
+            await asyncio.wait(self.server_state.tasks, timeout=_CLEARING_SECONDS)
 
 
 _serving: weakref.WeakSet[Server] = weakref.WeakSet()

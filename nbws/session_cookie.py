@@ -17,7 +17,7 @@ from itsdangerous import BadSignature, TimestampSigner
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nbws.connection import USE
+from nbws.connection import KEEP, USE
 from nbws.options import Options
 from nbws.security import read_cookies
 from nbws.session_store import Shared
@@ -220,6 +220,7 @@ class SessionMiddleware:
 
         scope["session"], scope[_VISIT] = session, visit
         scope[USE] = lambda: cookies.use(visit.session)
+        scope[KEEP] = lambda: cookies.keep(visit.session)
         told = reading.set(visit.read)
         try:
             await self._app(scope, receive_and_use, send_with_cookie)

@@ -27,7 +27,7 @@ _ASKED = "NBWS_WEBSOCKET"
 
 
 class _Events:
-    """What uvicorn uses of an `asyncio.Queue`, in a fraction of its memory."""
+    """What uvicorn uses of an `asyncio.Queue`."""
 
     __slots__ = ("_filled", "_waiting")
 
@@ -62,7 +62,9 @@ class UvicornSocket(WebsocketDoor):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.queue: Any = _Events()
+        self.queue: Any = _Events()  # this and the next in a fraction of the memory of asyncio's
+        self.writable: Any = Latch()
+        self.writable.set()
         self.lost = Latch()
         self.on_shutdown: Callable[[Callable[[], None]], None] | None = None
         self._sink: Sink | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import logging
@@ -19,13 +20,14 @@ from typing import Any
 import pytest
 from chaos import MARK, Resuming
 from clients import SECONDS, running, talk, until, websocket
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import nbws.connection
 import nbws.sockets
 from nbws import App, Limits
 from nbws.common import P
 from nbws.outbox import Overflow
+from nbws.session_cookie import SessionCookies
 
 
 @pytest.fixture(autouse=True)
@@ -712,6 +714,37 @@ def test_stop_waits_for_nobody_who_is_away() -> None:
             client.url = watched.app.url.replace("http", "ws") + "/ws"
             assert (await client.come())["resync"]
             assert ">a 1<" in await client.ask(text="a")
+
+    with running(watched.app):
+        talk(visit())
+
+
+def test_stop_ends_a_connection_that_was_accepted_and_whose_session_store_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched, asked = Watched(finish_seconds=0.5), threading.Event()
+    keep, calls = SessionCookies.keep, itertools.count(1)
+
+    async def keep_or_hang(self: SessionCookies, session: Any) -> None:
+        if next(calls) == 2:  # on the way back from the accept
+            asked.set()
+            await asyncio.Event().wait()
+        await keep(self, session)
+
+    monkeypatch.setattr(SessionCookies, "keep", keep_or_hang)
+
+    async def visit() -> None:
+        client = asyncio.create_task(come_and_wait())
+        assert await asyncio.to_thread(asked.wait, SECONDS)
+        await asyncio.to_thread(watched.app.stop)
+        await client
+        assert watched.is_clean()
+        assert watched.happened == ["conn", "disconn"]
+
+    async def come_and_wait() -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async with websocket(watched.app) as client:
+                await client.hear()
 
     with running(watched.app):
         talk(visit())

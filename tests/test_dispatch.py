@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import json
 import sys
@@ -830,3 +831,158 @@ def test_data_as_text_takes_a_frame_that_is_no_json() -> None:
 
     with running(app):
         assert ">plain<" in talk(visit())
+
+
+# -- handlers that wait for nothing
+
+
+needs_contexts = pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks that are given their context")
+
+
+def is_in_the_step_it_came_in() -> bool:
+    """Whether the server's socket has called this."""
+    frame: Any = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "data_received":
+        frame = frame.f_back
+    return frame is not None
+
+
+@needs_contexts
+def test_a_handler_that_waits_for_nothing_runs_as_its_message_comes_and_sees_its_own_task_and_context() -> None:
+    app, said = App(port=0), contextvars.ContextVar("said", default="nothing")
+    seen: list[tuple[bool, str, int]] = []
+
+    def note(msg: str) -> None:
+        task = asyncio.current_task()
+        seen.append((is_in_the_step_it_came_in(), said.get(), id(task)))
+        said.set(msg)
+
+    def define() -> None:
+        @app.ws("/ws")
+        async def ws(msg: str):
+            note(msg)
+            return P(id="a")
+
+    def define_one_that_waits() -> None:
+        @app.ws("/ws")
+        async def ws(msg: str):
+            await asyncio.sleep(0)
+            note(msg)
+            return P(id="a")
+
+    async def visit() -> None:
+        define()
+        async with websocket(app) as client:
+            await client.ask(msg="a")
+            await client.ask(msg="b")
+            define_one_that_waits()
+            await client.ask(msg="c")
+            define()
+            await client.ask(msg="d")
+            await client.ask(msg="e")
+
+    with running(app):
+        talk(visit())
+    # The first message of a version is the task's own affair: it may have to migrate the state.
+    assert [is_straight for is_straight, _, _ in seen] == [False, True, False, False, True]
+    assert [text for _, text, _ in seen] == ["nothing", "a", "b", "c", "d"]
+    assert len({task for _, _, task in seen}) == 1
+
+
+def test_what_a_handler_returns_to_be_awaited_comes_before_what_follows() -> None:
+    app = App(port=0)
+
+    async def later(n: int) -> Any:
+        await asyncio.sleep(0.01)
+        return P(n, id="later")
+
+    def items(n: int) -> Any:
+        yield P(n, id="items")
+        yield P(n, id="items")
+
+    @app.ws("/ws")
+    async def ws(n: int):
+        return P(n, id="at-once") if n % 3 else later(n) if n % 2 else items(n)
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            for n in range(1, 25):
+                await client.say(n=n)
+            for n in range(1, 25):
+                for _ in range(2 if n % 6 == 0 else 1):
+                    assert f">{n}<" in await client.hear()
+
+    with running(app):
+        talk(visit())
+
+
+def test_a_handler_that_waits_for_nothing_and_raises_is_reported_and_the_next_message_is_handled() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(n: int):
+        if n % 2:
+            raise (asyncio.CancelledError if n % 3 else ZeroDivisionError)(f"of {n}")
+        return P(n, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            for n in range(12):
+                await client.say(n=n)
+            for n in range(0, 12, 2):
+                assert f">{n}<" in await client.hear()
+            await client.ask(n=0)
+
+    with running(app):
+        talk(visit())
+    assert [str(error.exception) for error in app.errors] == [f"of {n}" for n in range(1, 12, 2)]
+    assert all("async def ws" not in error.traceback and "raise (asyncio" in error.traceback for error in app.errors)
+
+
+def test_a_client_that_reads_late_fills_its_outbox_no_further_than_to_its_mark_and_gets_all() -> None:
+    app = App(port=0, limits=Limits(outbox_bytes=100_000))
+
+    @app.ws("/ws")
+    async def ws(n: int):
+        return P("x" * 10_000, id=f"n{n}")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            client.stop_reading()
+            for n in range(300):
+                await client.say(n=n)
+            client.read_on()
+            for n in range(300):
+                assert f'id="n{n}"' in await client.hear()
+
+    with running(app):
+        talk(visit())
+    assert not app.errors
+
+
+@needs_contexts
+def test_one_client_that_never_pauses_leaves_the_others_their_turn() -> None:
+    app = App(port=0)
+    handled: list[str] = []
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        handled.append(msg)
+        return P(id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as one, websocket(app) as other:
+            await one.ask(msg="one")
+            await other.ask(msg="other")
+            held = threading.Event()
+            app._server.loop.call_soon_threadsafe(held.wait, SECONDS)  # type: ignore[union-attr]
+            for _ in range(60):
+                await one.say(msg="one")
+            await other.say(msg="other")
+            held.set()
+            await other.hear()
+
+    with running(app):
+        talk(visit())
+    assert "other" in handled[2:]
+    assert handled[2:].index("other") <= 45  # of 60: after a part of them, the others are a part of the next turn

@@ -1,11 +1,14 @@
-"""A connection that has ended leaves nothing that only the garbage collector would find."""
+"""What a connection takes of the memory: little while it is idle, and nothing that only the collector would find."""
 
 from __future__ import annotations
 
 import gc
 import subprocess
 import sys
+import tracemalloc
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -29,11 +32,63 @@ asyncio.run(visit())
 """
 
 
-@pytest.mark.parametrize("kind", ["picows", "uvicorn"])
-def test_what_was_made_for_a_connection_goes_with_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+IDLE = 100
+
+IDLERS = """
+import asyncio, sys
+from websockets.asyncio.client import connect
+
+async def stay():
+    sockets = [await connect(sys.argv[1], compression=None) for _ in range(int(sys.argv[2]))]
+    print("open", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+
+asyncio.run(stay())
+"""
+
+
+def take(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have websockets of *kind* served."""
     monkeypatch.setenv("NBWS_WEBSOCKET", kind)
     if not websocket_class().__name__.lower().startswith(kind):
         pytest.skip("picows is not installed")
+
+
+@pytest.mark.parametrize("kind", ["picows", "uvicorn"])
+def test_an_idle_connection_takes_less_than_26_kib(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(kind, monkeypatch)
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(msg: str) -> None: ...
+
+    @contextmanager
+    def idlers(number: int) -> Iterator[None]:
+        url = app.url.replace("http", "ws") + "/ws"
+        command = [sys.executable, "-c", IDLERS, url, str(number)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as clients:
+            assert clients.stdout is not None
+            assert clients.stdout.readline() == b"open\n"
+            yield
+            clients.communicate(b"\n", timeout=60)
+
+    with running(app), idlers(5):  # what is made once is made for these
+        tracemalloc.start()
+        try:
+            gc.collect()
+            before, _ = tracemalloc.get_traced_memory()
+            with idlers(IDLE):
+                gc.collect()
+                after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    taken = (after - before) / IDLE / 1024
+    assert 5 < taken < 26
+
+
+@pytest.mark.parametrize("kind", ["picows", "uvicorn"])
+def test_what_was_made_for_a_connection_goes_with_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(kind, monkeypatch)
     app, seen = App(port=0), weakref.WeakSet[Any]()
 
     @app.ws("/ws", conn=lambda ws: seen.add(ws))

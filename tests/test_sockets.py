@@ -15,6 +15,7 @@ from raw import BINARY, CLOSE, CONT, PING, PONG, TEXT, Raw, frame
 
 from nbws import App, Limits
 from nbws.common import Div
+from nbws.door import WebsocketDoor
 from nbws.sockets import UvicornSocket, websocket_class
 
 
@@ -339,6 +340,58 @@ def test_a_long_message_leaves_no_long_buffer_behind(kind: str) -> None:
 
     with running(app):
         talk(visit())
+
+
+def test_a_connection_has_a_parser_for_as_long_as_there_are_messages(kind: str) -> None:
+    if kind == "uvicorn":
+        pytest.skip("picows' parser")
+    app = echo(ping_seconds=0.2)
+
+    async def visit() -> None:
+        async with websocket(app, "/raw") as client:
+            await until(lambda: app.connections)
+            socket: Any = socket_of(app)
+            await until(lambda: socket.last_ping_rtt)
+            assert socket._picows is None  # that the server pings, and is answered, is no message
+
+            await client.socket.send(b"x")
+            assert await client.hear() == b"x"
+            assert socket._picows is not None
+            await until(lambda: socket._picows is None)
+
+            await app.connections[0].send_bytes(b"y")
+            assert await client.hear() == b"y"
+            assert socket._picows is not None
+            await until(lambda: socket._picows is None)
+
+            await client.socket.send([b"x" * 60, b"y"])  # in pieces
+            assert await client.hear() == b"x" * 60 + b"y"
+
+    with running(app):
+        talk(visit())
+
+
+def test_the_rest_of_a_message_may_look_like_a_frame_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, rest = echo(), frame(PONG, b"abcd")
+    sent, come = frame(BINARY, b"x" * 50 + rest), []
+    take = WebsocketDoor.data_received
+
+    def note_and_take(self: WebsocketDoor, data: bytes) -> None:
+        come.append(data)
+        take(self, data)
+
+    monkeypatch.setattr(WebsocketDoor, "data_received", note_and_take)
+
+    async def visit() -> None:
+        async with raw.websocket(app, "/raw") as client:
+            await client.send(sent[: -len(rest)])
+            await until(lambda: come[-1] == sent[: -len(rest)])
+            await client.send(rest)
+            assert await client.frame() == (BINARY, b"x" * 50 + rest)
+
+    with running(app):
+        talk(visit())
+    assert come[-1] == rest
 
 
 def test_a_peer_that_reads_late_gets_all_in_order() -> None:

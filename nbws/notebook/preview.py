@@ -10,10 +10,13 @@ from urllib.parse import urlencode
 from nbws.html import Safe, ft, to_xml
 from nbws.security import TICKET
 
-__all__ = ["MIME", "Preview", "Previews"]
+__all__ = ["IN_PAGE", "MIME", "InPage", "Preview", "Previews"]
 
 MIME = "application/vnd.nbws.preview+json"
 """The type of the output by which a saved notebook tells that it shows a preview."""
+
+IN_PAGE = "application/vnd.nbws.in-page+json"
+"""What `app` shows where it runs in the reader's browser: which clients the page is to open."""
 
 _STATIC = Path(__file__).parent.parent / "static"
 
@@ -131,3 +134,14 @@ class Previews:
     def html(self) -> str:
         outputs = [ft("div", Safe(each.html()), style="flex:1 1 280px;min-width:0") for each in self.previews]
         return to_xml(ft("div", *outputs, style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start"))
+
+
+class InPage:
+    """What `app` and `app.preview()` show where the app runs in a page: the page opens the clients itself."""
+
+    def __init__(self, app: int, path: str, clients: int, height: int | None) -> None:
+        self.app, self.path, self.clients, self.height = app, path, clients, height
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        asked = {"app": self.app, "path": self.path, "clients": self.clients, "height": self.height}
+        return {IN_PAGE: asked, "text/plain": f"the client of {self.path} is in this page"}
