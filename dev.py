@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""The two commands of an nbws checkout.
+"""The three commands of an nbws checkout.
 
     python3 dev.py lab [NOTEBOOK] [JUPYTER ARGS]   JupyterLab on notebooks/01-chat.ipynb, or on NOTEBOOK
     python3 dev.py test                            every check: ruff, mypy, lint-imports, pytest
     python3 dev.py test PYTEST-ARGS                pytest alone, with these arguments
+    python3 dev.py docs                            the documentation, as pages in docs/_build/html
+    python3 dev.py docs --check                    the same, where a warning or a link that leads nowhere is an error
 
-Both install nbws into .venv beside this file first, which takes a minute once and again
+All install nbws into .venv beside this file first, which takes a minute once and again
 when pyproject.toml changes. A lone -- before the extra arguments is dropped.
 
 NBWS_CHROMIUM names the browser of the browser tests when it is not in a usual place.
@@ -35,7 +37,9 @@ PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 DEV_EXTRAS = "dev"
 LAB_EXTRAS = "lab,fast,export"  # `dev` brings these along
+DOCS_EXTRAS = "docs,lab,test"  # the reference imports what knows Jupyter and pytest
 FIRST_NOTEBOOK = ROOT / "notebooks" / "01-chat.ipynb"
+DOCS = ROOT / "docs"
 
 # What a login shell of root has; apt's dpkg wants the sbin directories too.
 POSIX_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -76,7 +80,9 @@ def main(argv: list[str]) -> int:
         return lab(args)
     if command == "test":
         return test(args)
-    return fail(f"no command {command!r}; there are lab and test", code=2)
+    if command == "docs":
+        return docs(args)
+    return fail(f"no command {command!r}; there are lab, test and docs", code=2)
 
 
 def lab(args: list[str]) -> int:
@@ -129,6 +135,23 @@ def test(args: list[str]) -> int:
         code = run(command)
         if code:
             return fail(f"{name} failed with exit code {code}", code=code)
+    return 0
+
+
+def docs(args: list[str]) -> int:
+    """Build the pages; with --check their warnings and their links count, and all of them are shown."""
+    if args not in ([], ["--check"]):
+        return fail(f"docs takes --check or nothing, and got {' '.join(args)}", code=2)
+    python = str(installed(DOCS_EXTRAS))
+    activate()
+    build, pages = DOCS / "_build", DOCS / "_build" / "html"
+    strictly = ["--fail-on-warning", "--keep-going", "--fresh-env"] if args else []
+    code = run([python, "-m", "sphinx", *strictly, "-d", str(build / "doctrees"), str(DOCS), str(pages)])
+    if not code and args:
+        code = run([python, str(DOCS / "_ext" / "links.py"), str(pages)])
+    if code:
+        return fail(f"the docs have faults, see above (exit code {code})", code=code)
+    say(f"open {pages / 'index.html'}")
     return 0
 
 

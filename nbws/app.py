@@ -133,7 +133,7 @@ class App:
             self._stage_options(chosen)
             return
         self.name = name
-        self.state = State()
+        self.state = State()  #: the author's own, of all connections together; kept when handlers are swapped
         self.membership = Membership()
         self.feed = Feed(self._feed_state)
         self.tasks = Tasks(self, lambda: self.table, self.report)
@@ -241,19 +241,23 @@ class App:
         return lambda fn: define(fn, path)
 
     def get(self, path: Any = None, **options: Any) -> Any:
-        """`route` for GET alone; `post`, `put`, `delete`, `patch`, `head` and `options` likewise."""
+        """`route` for GET alone, with the same options: `@app.get`, or `@app.get("/rooms")`."""
         return self.route(path, "get", **options)
 
     def post(self, path: Any = None, **options: Any) -> Any:
+        """`route` for POST alone."""
         return self.route(path, "post", **options)
 
     def put(self, path: Any = None, **options: Any) -> Any:
+        """`route` for PUT alone."""
         return self.route(path, "put", **options)
 
     def delete(self, path: Any = None, **options: Any) -> Any:
+        """`route` for DELETE alone."""
         return self.route(path, "delete", **options)
 
     def patch(self, path: Any = None, **options: Any) -> Any:
+        """`route` for PATCH alone."""
         return self.route(path, "patch", **options)
 
     def mount(self, path: str, app: Any, name: str | None = None) -> None:
@@ -374,6 +378,7 @@ class App:
 
     @property
     def is_running(self) -> bool:
+        """Whether it serves, in a thread of its own or in this one."""
         return self._server is not None and self._server.is_running
 
     @property
@@ -426,9 +431,9 @@ class App:
         from nbws.notebook.preview import InPage, Preview, Previews
 
         self._start()
+        self.previewed = (path, *(each for each in self.previewed if each != path))
         if self._is_in_page:
             return InPage(self.number, path, clients, height)
-        self.previewed = (path, *(each for each in self.previewed if each != path))
         preview = Preview(
             self.url, path, _ticket, height, panel_key=_panel_key, app=str(self.number), recording=recording
         )
@@ -604,6 +609,7 @@ class App:
 
     @property
     def limits(self) -> Limits:
+        """What one client may cost."""
         return self.options.limits
 
     @property
@@ -1145,7 +1151,7 @@ class App:
 class RoomView:
     """The connections that were in a room, in the order in which they joined."""
 
-    members: tuple[Connection, ...]
+    members: tuple[Connection, ...]  #: of this moment, however long it is kept
 
 
 _NO_WEBSOCKET = {

@@ -63,6 +63,7 @@ CLEAN = "nbws.clean"
 
 _SENT_AT_ONCE = 64  #: of a broadcast, in one turn of the loop
 _OVERFLOW_SECONDS = 1.0  #: how long a client that read too slowly has to take its close frame
+_REASON_BYTES = 123  #: in a close frame; a longer one would not be sent, and the client told nothing (RFC 6455, 5.5)
 _CLOSE_SECONDS = 10.0  #: how long any other has to take what is queued, and its close frame
 
 current_connection: contextvars.ContextVar[Connection | None] = contextvars.ContextVar("nbws_connection", default=None)
@@ -199,7 +200,8 @@ class Connection:
     """One client of a websocket endpoint, for as long as it lives; the same object in every handler.
 
     `id` is unique, `state` is the author's own, `session` is shared with all that its browser has open. `send`,
-    `close`, `join` and `leave` may be called from any thread, and from a cell.
+    `close`, `join` and `leave` may be called from any thread, and from a cell. It may outlive its socket: a client that
+    was cut off comes back to it.
     """
 
     __slots__ = (  # in which an attribute is found in less time, and memory, than in a dict of so many
@@ -254,10 +256,10 @@ class Connection:
         outbox: Outbox,
         on_problem: Callable[[Connection, str], None],
     ) -> None:
-        self.id: str = secrets.token_hex(6)
+        self.id: str = secrets.token_hex(6)  #: unique, and the same for as long as the connection lives
         self.key = key
-        self.app = app
-        self.state = State()
+        self.app = app  #: the App that it is a connection of
+        self.state = State()  #: the author's own; a swap keeps it, or has the swap hook make another of it
         self._handshake = handshake
         self._membership = membership
         self._on_problem = on_problem
@@ -296,8 +298,8 @@ class Connection:
     def send(self, content: Any) -> Sent:
         """Queue *content* (tags, text, sequences of them) for this client and return at once.
 
-        Never waits; after the connection has closed it does nothing. Text is escaped. Raises RenderError for what
-        is no HTML.
+        Callable from any thread. Never waits; after the connection has closed it does nothing. Text is escaped. What
+        it gives need not be awaited, see `Sent`. Raises RenderError for what is no HTML.
         """
         self.send_now(content)
         return Sent(self)
@@ -333,12 +335,16 @@ class Connection:
         return self.send_text(json.dumps(value))
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> Sent:
-        """Close after what is queued has been sent. Callable from any thread; the first call counts."""
+        """Close after what is queued has been sent. Callable from any thread; the first call counts.
+
+        *code* is 1000, or one of your own from 3000 to 4999; a page comes back by itself after 1011, 1012 and 1013.
+        Of the *reason*, which the client is told, 123 bytes are kept.
+        """
         watch = watching.get()
         if watch is not None and watch.shadow:
             return Sent()
         with self._lock:
-            is_first, self._close = self._close is None, self._close or (code, reason)
+            is_first, self._close = self._close is None, self._close or (code, _cut(reason, _REASON_BYTES))
         self._wake(self._filled)
         if is_first:
             self._close_soon(_CLOSE_SECONDS)
@@ -350,6 +356,7 @@ class Connection:
             self._change_rooms(lambda rooms: rooms.join(room, self))
 
     def leave(self, room: str) -> None:
+        """Be in *room* no longer; nothing where it was not."""
         self._change_rooms(lambda rooms: rooms.leave(room, self))
 
     def _change_rooms(self, change: Callable[[Rooms[Connection]], Rooms[Connection]]) -> None:
@@ -359,6 +366,7 @@ class Connection:
 
     @property
     def rooms(self) -> frozenset[str]:
+        """The names of the rooms that it is in."""
         return self._membership.rooms.of(self)
 
     @property
@@ -378,31 +386,37 @@ class Connection:
 
     @property
     def scope(self) -> Any:
+        """The ASGI scope of the handshake, in which no credential is."""
         return self._handshake.scope
 
     @property
     def headers(self) -> Any:
+        """The headers of the handshake: name -> text, names in any case."""
         return self._handshake.headers
 
     @property
     def query_params(self) -> Any:
+        """The query of the address: name -> text."""
         return self._handshake.query_params
 
     @property
     def path_params(self) -> Any:
+        """What stands in the path for its parameters: name -> text, or what its convertor makes of that."""
         return self._handshake.path_params
 
     @property
     def cookies(self) -> Any:
+        """The cookies of the handshake: name -> text. In a notebook the app's own alone."""
         return self._handshake.cookies
 
     @property
     def client(self) -> Any:
-        """(host, port) of the peer, or None."""
+        """(host, port) of the peer; None where the server does not tell."""
         return self._handshake.client
 
     @property
     def url(self) -> Any:
+        """The whole address of the handshake, a URL of Starlette."""
         return self._handshake.url
 
     @property
@@ -536,7 +550,7 @@ class Connection:
 
     @property
     def waiting_bytes(self) -> int:
-        """How much of what was sent to it waits in the outbox."""
+        """How many bytes of what was sent to it wait in the outbox."""
         return self._outbox.waiting_bytes
 
     @property
@@ -822,6 +836,11 @@ def _tell_some(
 def _size(data: str | bytes) -> int:
     """How many bytes *data* is on the wire."""
     return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
+
+
+def _cut(text: str, size: int) -> str:
+    """The beginning of *text*, whole characters of *size* bytes at the most."""
+    return text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
 
 
 def _prepared(data: str | bytes) -> Frame:

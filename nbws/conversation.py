@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from nbws.connection import CLEAN, KEEP, SOCKET, STRAIGHT, USE, Connection, Sink, Socket
+from nbws.connection import CLEAN, KEEP, SOCKET, STRAIGHT, USE, CloseCode, Connection, Sink, Socket
 from nbws.dispatch import Desk, Worker
 from nbws.latch import Latch
 from nbws.resume import Report, SentLog, answer, greeting, new_key
@@ -330,6 +330,8 @@ class Conversation:
                 log.acknowledge(report.received)
                 if report.asks:
                     connection.reply(answer(self._received))
+            elif _is_longer(frame, self._desk.limits.message_bytes):  # our own server does not let it through
+                connection.close(CloseCode.TOO_BIG, "the message is too big")
             elif left:
                 left.append(frame)
             elif socket is None or not self._worker.inbox.is_full:
@@ -399,6 +401,13 @@ class Conversation:
             self.connection.release()
             self._is_free.set()
             self._has_ended.set()
+
+
+def _is_longer(frame: str | bytes, size: int) -> bool:
+    """Whether *frame* has more than *size* bytes."""
+    if isinstance(frame, bytes) or frame.isascii():
+        return len(frame) > size
+    return len(frame) > size or len(frame.encode("utf-8", "replace")) > size
 
 
 def socket_of(scope: Any) -> Socket | None:

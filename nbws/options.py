@@ -31,40 +31,56 @@ _NONE_IS_A_VALUE = frozenset(
 
 @dataclass(frozen=True)
 class Options:
-    """The options of an App; `App.__init__` says what each means."""
+    """The options of an App, `App(title="Chat", port=8000)`. Checked when they are given."""
 
-    title: str = "nbws app"
-    exts: Sequence[str] = ("ws",)
-    hdrs: Any = ()
-    ftrs: Any = ()
-    default_hdrs: bool = True
-    htmlkw: Mapping[str, Any] = field(default_factory=dict)
-    bodykw: Mapping[str, Any] = field(default_factory=dict)
+    title: str = "nbws app"  #: of a page whose handler gives none
+    exts: Sequence[str] = ("ws",)  #: of htmx, on every page; "ws" is the one that is shipped
+    hdrs: Any = ()  #: what stands in the `<head>` of every page: tags, text, or a list of them
+    ftrs: Any = ()  #: what stands at the end of the `<body>` of every page
+    default_hdrs: bool = True  #: False leaves out htmx, the stylesheet and the page's own script
+    htmlkw: Mapping[str, Any] = field(default_factory=dict)  #: attributes of `<html>`
+    bodykw: Mapping[str, Any] = field(default_factory=dict)  #: attributes of `<body>`
+    #: signs the ids of sessions; None derives it from the kernel, or makes one that ends with the process
     secret_key: str | None = field(default=None, repr=False)
-    session_cookie: str = "session_"
+    session_cookie: str = "session_"  #: the name of the cookie that holds a session's id
+    #: seconds that a session lasts unused; None is for ever, with a cookie that ends with the browser
     max_age: int | None = 365 * 24 * 3600
+    #: of that cookie; a notebook's is kept by the preview's frame in any case
     same_site: Literal["lax", "strict", "none"] = "lax"
-    https_only: bool = False
-    session_store: SessionStore | None = None
-    host: str = "127.0.0.1"
+    https_only: bool = False  #: whether browsers are to send that cookie over https alone
+    session_store: SessionStore | None = None  #: where several workers share sessions; None keeps them in memory
+    host: str = "127.0.0.1"  #: the address to listen on; "0.0.0.0" is every one of this machine
+    #: None derives it from the kernel (5001 in a script) and takes the next where that is taken; 0 takes any
     port: int | None = None
+    #: the credential that clients need: a text, True to make one, False for none; None is True in a notebook alone
     token: str | bool | None = field(default=None, repr=False)
-    allowed_hosts: Sequence[str] = ()
+    allowed_hosts: Sequence[str] = ()  #: host names, besides loopback, under which it may be asked for
+    #: other origins, such as "https://portal.example.org", whose pages may talk to it and frame it
     allowed_origins: Sequence[str] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = field(default_factory=Limits)  #: what one client may cost
+    #: of websocket messages; None is on where the server listens beyond loopback, and off on it
     compression: bool | None = None
+    #: functions, or `Beforeware`s, that run before HTTP handlers, and answer in their place where they return something
     before: Sequence[Callable[..., Any]] = ()
+    #: a function of a page's content, a tuple, that gives what goes into the `<body>`; None takes it as it is
     body_wrap: Callable[..., Any] | None = None
-    middleware: Sequence[Any] = ()
+    middleware: Sequence[Any] = ()  #: Starlette's: `Middleware(SomeMiddleware, option=...)`
+    #: status or exception class -> a function of (request, exc) that answers HTTP errors of it
     exception_handlers: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
-    on_startup: Sequence[Callable[..., Any]] = ()
-    on_shutdown: Sequence[Callable[..., Any]] = ()
+    on_startup: Sequence[Callable[..., Any]] = ()  #: functions that run when the server starts
+    on_shutdown: Sequence[Callable[..., Any]] = ()  #: functions that run when the server stops
+    #: an async generator of the app: what stands before its `yield` runs at the start, and the rest at the end
     lifespan: Callable[..., Any] | None = None
-    debug: bool = False
+    debug: bool = False  #: shows tracebacks of HTTP handlers to clients
+    #: a new version that fails so many times in a row gives way to the last that worked; None leaves it
     auto_rollback: int | None = None
+    #: messages that each connection keeps for `replay`; None keeps 20 in development and none otherwise, False none
     record: int | None = None
+    #: where a notebook shows what handlers print: under the previews, or under the cell that defined the handler
     prints: Literal["panel", "cell"] = "panel"
+    #: "kernel" runs handlers on the loop that cells run on, where they may touch widgets, and wait while a cell runs
     loop: Literal["server", "kernel"] = "server"
+    #: names of fields whose values are kept and shown nowhere
     redact: Sequence[str] = ("password", "passwd", "secret", "token", "api_key", "csrf_token")
 
     @classmethod

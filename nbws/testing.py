@@ -67,17 +67,21 @@ class Fragment(str):
 
 
 class Answer:
-    """The response to a request."""
+    """The response to a request. In a notebook it shows what a browser would."""
 
     def __init__(self, status_code: int, headers: list[tuple[str, str]], content: bytes, url: str) -> None:
-        self.status_code, self.content, self.url = status_code, content, url
+        self.status_code = status_code
+        self.content = content  #: the body
+        self.url = url  #: the path and the query that it answers, of the last request where redirects were followed
         self.headers = dict(headers)  #: by lower-case name; the last one where a name comes twice
 
     @property
     def text(self) -> Fragment:
+        """The body as text."""
         return Fragment(self.content.decode("utf-8", "replace"))
 
     def json(self) -> Any:
+        """What the body says in JSON. Raises ValueError where it is none."""
         return json.loads(self.content)
 
     def _repr_html_(self) -> str:
@@ -377,7 +381,7 @@ class Client:
 
 
 class Visitor:
-    """One websocket of a client."""
+    """One websocket of a client. `async for fragment in visitor` goes on until the app closes it."""
 
     def __init__(self, app: Served, line: Line, path: str, on_close: Callable[[], Awaitable[None]]) -> None:
         self._app, self._line, self.path = app, line, path
@@ -400,6 +404,7 @@ class Visitor:
         self._send({"type": "websocket.receive", "text": text})
 
     async def send_bytes(self, data: bytes) -> None:
+        """Send *data* as one binary frame."""
         self._send({"type": "websocket.receive", "bytes": data})
 
     def _send(self, event: Mapping[str, Any]) -> None:
@@ -427,7 +432,7 @@ class Visitor:
         raise self._closed
 
     async def ask(self, timeout: float = _SECONDS, /, **fields: Any) -> Any:
-        """`send` and then `receive`."""
+        """`send` *fields*, and `receive` what comes next, within *timeout* seconds."""
         await self.send(**fields)
         return await self.receive(timeout)
 
@@ -453,7 +458,7 @@ class Visitor:
 
 
 class BlockingClient:
-    """The same for code that does not await: each method returns when it is done."""
+    """A `Client` for code that does not await: each method returns when it is done."""
 
     def __init__(self, client: Client, app: Served) -> None:
         self._client, self._app = client, app
@@ -476,10 +481,12 @@ class BlockingClient:
 
     @property
     def cookies(self) -> dict[str, str]:
+        """Name -> value, those of the credential among them."""
         return self._client.cookies
 
     @contextlib.contextmanager
     def ws(self, path: str, *, headers: Mapping[str, str] | None = None) -> Iterator[BlockingVisitor]:
+        """A websocket at *path*, left at the end. Raises Closed where the app refuses it."""
         visitor = self.connect(path, headers=headers)
         try:
             yield visitor
@@ -499,12 +506,15 @@ class BlockingClient:
             raise
 
     def get(self, path: str, **options: Any) -> Answer:
+        """`Client.get`, with its options."""
         return self._wait(lambda: self._client.get(path, **options))
 
     def post(self, path: str, *fields: Mapping[str, Any], **options: Any) -> Answer:
+        """`Client.post`, with its options."""
         return self._wait(lambda: self._client.post(path, *fields, **options))
 
     def request(self, method: str, path: str, *fields: Mapping[str, Any], **options: Any) -> Answer:
+        """`Client.request`, with its options."""
         return self._wait(lambda: self._client.request(method, path, *fields, **options))
 
     def _wait(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -514,25 +524,30 @@ class BlockingClient:
 
 
 class BlockingVisitor:
-    """One websocket of a blocking client."""
+    """One websocket of a blocking client. `for fragment in visitor` goes on until the app closes it."""
 
     def __init__(self, visitor: Visitor, host: _Host, on_close: Callable[[], None]) -> None:
         self._visitor, self._host = visitor, host
         self._on_close: Callable[[], None] | None = on_close
 
     def send(self, **fields: Any) -> None:
+        """`Visitor.send`: what htmx sends for a form with these *fields*."""
         self._host.wait(self._visitor.send(**fields))
 
     def send_text(self, text: str) -> None:
+        """Send *text* as one frame, as it is."""
         self._host.wait(self._visitor.send_text(text))
 
     def send_bytes(self, data: bytes) -> None:
+        """Send *data* as one binary frame."""
         self._host.wait(self._visitor.send_bytes(data))
 
     def receive(self, timeout: float = _SECONDS) -> Any:
+        """The next fragment, or bytes. Raises TimeoutError after *timeout* seconds, Closed at the end."""
         return self._host.wait(self._visitor.receive(timeout))
 
     def ask(self, timeout: float = _SECONDS, /, **fields: Any) -> Any:
+        """`send` *fields*, and `receive` what comes next, within *timeout* seconds."""
         return self._host.wait(self._visitor.ask(timeout, **fields))
 
     def __iter__(self) -> Iterator[Any]:
@@ -543,6 +558,7 @@ class BlockingVisitor:
                 return
 
     def close(self, code: int = 1000) -> None:
+        """Close, and return when the app has done with the connection, its `disconn` included."""
         if self._on_close is not None:
             self._host.wait(self._visitor.close(code))
             on_close, self._on_close = self._on_close, None

@@ -445,6 +445,23 @@ def test_ws_close_works_from_the_main_thread() -> None:
         talk(visit())
 
 
+def test_of_a_long_reason_a_client_is_told_as_much_as_a_close_frame_holds() -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(msg: str, ws):
+        ws.close(4000, msg)
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.say(msg="é" * 100)
+            assert await client.close_code() == 4000
+            assert client.socket.close_reason == "é" * 61  # of 123 bytes, whole characters
+
+    with running(app):
+        talk(visit())
+
+
 def test_a_conn_hook_that_raises_is_reported_and_leaves_the_connection_open() -> None:
     app = App(port=0)
 

@@ -128,6 +128,49 @@ def test_the_caret_in_the_middle_of_a_half_typed_word_stays_and_so_do_the_websoc
     shown.check_unbroken()
 
 
+@pytest.mark.parametrize("brings", ["the whole list", "each line"])
+def test_lines_that_a_websocket_brought_and_the_page_has_now_too_are_there_once(opened: Open, brings: str) -> None:
+    lines: list[Any] = []
+
+    def page_of(heading: str) -> Callable[[], Any]:
+        def index() -> Any:
+            form = Form(Input(id="text"), ws_send=True)
+            return Titled(heading, Ul(*lines, id="lines"), form, hx_ext="ws", ws_connect="/ws")
+
+        return index
+
+    it = opened(page_of("one"))
+
+    @it.app.ws("/ws")
+    async def say_all(text: str, send: Any) -> None:
+        lines.append(Li(text))
+        whole = Ul(*lines, id="lines")
+        await send(whole if brings == "the whole list" else Div(lines[-1], hx_swap_oob="beforeend:#lines"))
+
+    def said(*texts: str) -> None:
+        expect(it.page.locator("#lines li")).to_have_text(list(texts))
+
+    say(it.page, "a")
+    said("a")
+    say(it.page, "a")
+    said("a", "a")
+    it.page.evaluate("window.first = document.querySelector('#lines li')")
+    it.become(page_of("two"))
+    said("a", "a")
+    assert it.page.evaluate("first.isConnected && first === document.querySelector('#lines li')")
+    say(it.page, "b")
+    said("a", "a", "b")
+    lines.insert(0, Li("from the code"))
+    it.become(page_of("three"))
+    said("from the code", "a", "a", "b")
+    it.become(page_of("four"))
+    said("from the code", "a", "a", "b")
+    lines.clear()
+    it.become(page_of("five"))
+    said()
+    it.check_unbroken()
+
+
 def test_what_was_typed_ticked_chosen_opened_and_scrolled_stays(opened: Open) -> None:
     def page_with(note: str, hint: str) -> Callable[[], Any]:
         def index() -> Any:

@@ -11,7 +11,7 @@ import pytest
 from clients import running, talk
 from kernel import Kernel
 
-from nbws import App, NbwsError
+from nbws import App, Limits, NbwsError
 from nbws.common import A, P, Redirect, RedirectResponse, Request, Titled
 from nbws.testing import Closed, Fragment
 
@@ -22,6 +22,22 @@ def chat(app: App) -> App:
         app.broadcast(P(text, id="out"), room=room)
 
     return app
+
+
+@pytest.mark.parametrize("text", ["x" * 1000, "é" * 500])
+def test_a_message_above_the_limit_closes_its_connection_under_any_server(text: str) -> None:
+    app = chat(App(limits=Limits(message_bytes=1000)))
+
+    async def visit() -> None:
+        async with app.client().ws("/chat/a") as one, app.client().ws("/chat/a") as other:
+            await one.send_text(text)
+            await one.send_text(text + "x")
+            with pytest.raises(Closed) as closed:
+                await one.receive()
+            assert closed.value.code == 1009
+            assert "hi" in await other.ask(text="hi")
+
+    asyncio.run(visit())
 
 
 def test_two_clients_talk_with_no_port() -> None:

@@ -158,6 +158,16 @@ window.nbwsMorph = (() => {
       collect(fresh);
       const placed = new Set(pinned.values());
       const kept = childrenOf(live).filter((child) => !placed.has(child) && isDynamic(child));
+      const brought = new Set();
+      /* What a websocket has brought and the code has now as well, such as the lines of a chat, is there once. */
+      for (const child of childrenOf(fresh)) {
+        const same = pinned.has(child) ? -1 : kept.findIndex((each) => equals(each, child));
+        if (same < 0) continue;
+        const [stands] = kept.splice(same, 1);
+        pinned.set(child, stands);
+        brought.add(child);
+        for (const each of [stands, ...stands.querySelectorAll("*")]) made.add(each);
+      }
       let number = 0;
       for (const [child, stands] of pinned) {
         const id = `nbws-pinned-${number++}`;
@@ -180,7 +190,10 @@ window.nbwsMorph = (() => {
         for (const each of [node, ...node.querySelectorAll("*")]) if (!known.has(each)) made.add(each);
         added.push(node);
       }
-      for (const [child, stands] of pinned) merge(stands, found.get(child), child);
+      for (const [child, stands] of pinned) {
+        if (brought.has(child)) settle(stands, child);
+        else merge(stands, found.get(child), child);
+      }
       settle(live, fresh);
     }
 
