@@ -26,9 +26,19 @@ from typing import Any
 
 import nbws
 from nbws.errors import NbwsError
-from nbws.notebook.file import Cell
+from nbws.notebook.file import Cell, cells_in
 
-__all__ = ["MANIFEST", "RUN_HERE", "Pyodide", "Shipped", "collect", "page_parts", "run_here", "write_page"]
+__all__ = [
+    "MANIFEST",
+    "RUN_HERE",
+    "Pyodide",
+    "Shipped",
+    "collect",
+    "notebook_cells",
+    "page_parts",
+    "run_here",
+    "write_page",
+]
 
 RUN_HERE = "run-here"
 """What the folder is called, beside a page that it is for."""
@@ -348,6 +358,12 @@ def run_here(
         f'<div class="nbws-run"><script type="application/json">{data}</script></div>\n'
         f'<script src="{at}inpage.js"></script>\n'
     )
+
+
+def notebook_cells(path: Path) -> list[dict[str, Any]]:
+    """The cells of the notebook at *path* that are to be run, hidden ones too, for `nbwsRunHere`."""
+    cells = cells_in(path.read_text(encoding="utf-8"))
+    return [{"id": cell.id, "source": cell.source, "tags": list(cell.tags)} for cell in cells]
 
 
 def page_parts() -> tuple[str, str]:

@@ -37,7 +37,6 @@ __all__ = [
     "Line",
     "Visitor",
     "Visits",
-    "below_host",
 ]
 
 T = TypeVar("T")
@@ -266,11 +265,11 @@ class Client:
             raise
 
     async def _accepted(self, path: str, headers: Mapping[str, str] | None) -> Visitor:
-        line = self.line(path, {"type": "websocket", "scheme": "ws", "subprotocols": []}, headers or {})
+        line = self._line(path, {"type": "websocket", "scheme": "ws", "subprotocols": []}, headers or {})
         line.to_app.put({"type": "websocket.connect"})
         said = await line.from_app.get(_SECONDS)
         if said["type"] == "websocket.accept":
-            self.keep_cookies(_text(said.get("headers", ())))
+            self._keep_cookies(_text(said.get("headers", ())))
             return Visitor(self._app, line, path, self.__aexit__)
         if said["type"] == "error":
             raise said["error"]
@@ -319,12 +318,12 @@ class Client:
                     return answer
                 if answer.status_code in (301, 302, 303):
                     method, body, kind = "GET", b"", {}
-                path = below_host(urljoin(f"http://{HOST}{path}", target))
+                path = _below_host(urljoin(f"http://{HOST}{path}", target))
         raise NbwsError(f"{path} redirects without end")
 
     async def _exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         headers = {"accept": "text/html, */*", **headers, **({"content-length": str(len(body))} if body else {})}
-        line = self.line(path, {"type": "http", "scheme": "http", "method": method}, headers)
+        line = self._line(path, {"type": "http", "scheme": "http", "method": method}, headers)
         line.to_app.put({"type": "http.request", "body": body, "more_body": False})
         status, content = 0, b""
         found: list[tuple[str, str]] = []
@@ -335,13 +334,13 @@ class Client:
                 break  # answered before it was raised
             if said["type"] == "http.response.start":
                 status, found = said["status"], _text(said.get("headers", ()))
-                self.keep_cookies(found)
+                self._keep_cookies(found)
             elif said["type"] == "http.response.body":
                 content += said.get("body", b"")
         line.to_app.put({"type": "http.disconnect"})
         return Answer(status, found, content, path)
 
-    def line(self, path: str, kind: Mapping[str, Any], headers: Mapping[str, str]) -> Line:
+    def _line(self, path: str, kind: Mapping[str, Any], headers: Mapping[str, str]) -> Line:
         """A conversation with the app at *path*, for who speaks ASGI themselves. *kind* goes into its scope.
 
         Only while the client is on a visit: inside of `async with client`.
@@ -368,7 +367,7 @@ class Client:
         }
         return Line(self._app, scope, self._loop)
 
-    def keep_cookies(self, headers: Iterable[tuple[str, str]]) -> None:
+    def _keep_cookies(self, headers: Iterable[tuple[str, str]]) -> None:
         """Take the cookies that *headers* of an answer set, as a browser does."""
         for name, value in headers:
             if name == "set-cookie":
@@ -611,7 +610,7 @@ def _body(fields: Mapping[str, Any] | None, value: Any) -> tuple[bytes, dict[str
     return b"", {}
 
 
-def below_host(url: str) -> str:
+def _below_host(url: str) -> str:
     address = urlsplit(url)
     if address.netloc != HOST:
         raise NbwsError(f"the app redirects to {url}, which is another host")
