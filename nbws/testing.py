@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 from nbws.errors import NbwsError
-from nbws.loops import wait
+from nbws.loops import can_be_suspended, wait
 from nbws.runs import has_threads
 
 __all__ = [
@@ -572,14 +572,16 @@ class _Host:
         if serving is not None:
             self._loop = serving
             return
-        if not has_threads():
-            raise NbwsError("a blocking client waits for a thread, and this Python has none; await app.client()'s")
+        running = _running_loop()
+        if running is not None and not has_threads():
+            self._loop = running
+            return
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nbws-client", daemon=True)
         self._thread.start()
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        if _running_loop() is self._loop:
+        if _running_loop() is self._loop and not can_be_suspended():
             work.close()
             raise NbwsError("a blocking client cannot wait for the loop that it is called on; await app.client()'s")
         return wait(self._loop, work)

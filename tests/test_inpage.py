@@ -255,6 +255,22 @@ def test_a_scripted_session_gives_what_it_gives_in_cpython_byte_for_byte(page: P
     assert there == result
 
 
+def test_a_blocking_client_waits_for_the_loop_that_it_is_on(page: Page) -> None:
+    source = """
+blocking = App()
+
+@blocking.ws("/up")
+async def up(text: str):
+    await asyncio.sleep(0.01)
+    return P(text.upper(), id="up")
+
+with blocking.client(sync=True).ws("/up") as visitor:
+    print(visitor.ask(text="said"), len(blocking.connections))
+"""
+    run_cell(page, 1, CELLS[0] + source)
+    page.wait_for_selector(".nbws-run-output pre:has-text('>SAID</p> 1')")
+
+
 def test_nothing_is_fetched_from_elsewhere(page: Page, browser: Browser) -> None:
     assert browser.refused == []
 

@@ -308,7 +308,7 @@ async def test_what_is_not_there_is_answered(page: Page) -> None:
 
 
 @in_page
-async def test_a_blocking_client_says_that_there_are_no_threads(page: Page) -> None:
+async def test_a_blocking_client_says_that_it_cannot_wait_for_its_own_loop(page: Page) -> None:
     await page.run(CHAT)
     ended = await page.run("app.client(sync=True).get('/')", "b")
     assert "await app.client()'s" in ended["shown"][0]["title"]
