@@ -121,7 +121,8 @@ def test(args: list[str]) -> int:
 
     # The whole suite in two processes, file by file: its time is waiting for sockets, kernels and browsers.
     pytest = [python, "-m", "pytest", *(args[1:] if args[:1] == ["--"] else args or ["-n2", "--dist=loadfile"])]
-    sources = ["nbws", "tests", "benchmarks", "dev.py"]
+    # Not all of docs: code in Markdown is laid out for its readers.
+    sources = ["nbws", "tests", "benchmarks", "dev.py", "docs/conf.py", "docs/_ext"]
     checks = {
         "ruff check": [python, "-m", "ruff", "check", *sources],
         "ruff format": [python, "-m", "ruff", "format", "--check", *sources],

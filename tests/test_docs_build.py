@@ -7,10 +7,15 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
+from lab import Browser
 
 import nbws
 import nbws.common
@@ -108,6 +113,55 @@ def test_the_search_has_an_index(built: Path) -> None:
     index = (built / "searchindex.js").read_text()
     assert "Search.setIndex(" in index
     assert "hot-swap" in index
+
+
+@pytest.fixture
+def site(built: Path) -> Iterator[str]:
+    """The address of the pages, served as plain files."""
+
+    class Files(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(built))) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.browser
+def test_a_search_finds_a_name_and_leads_to_it(site: str, browser: Browser) -> None:
+    page, refused, problems = browser.new_page(), len(browser.refused), []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("response", lambda response: problems.append(response.url) if response.status >= 400 else None)
+    page.goto(f"{site}/index.html")
+    page.fill(".sidebar-search", "rollback")
+    page.press(".sidebar-search", "Enter")
+    page.click("#search-results a:has-text('Endpoint.rollback')")
+    page.wait_for_selector("h1:has-text('Endpoints and versions')")
+    assert page.url.endswith("reference/endpoints.html#nbws.endpoints.Endpoint.rollback")
+    page.context.close()
+    assert (problems, browser.refused[refused:]) == ([], [])
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_page_is_wider_than_a_phone_and_the_picture_is_that_of_the_theme(
+    site: str, browser: Browser, built: Path, theme: Literal["light", "dark"]
+) -> None:
+    page = browser.new_page(viewport=(390, 844))
+    page.emulate_media(color_scheme=theme)
+    wide = []
+    for path in sorted(built.rglob("*.html")):
+        page.goto(f"{site}/{path.relative_to(built).as_posix()}", wait_until="domcontentloaded")
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            wide.append(path.name)
+    assert wide == []
+    page.goto(f"{site}/index.html")
+    shown = [image for image in ("light", "dark") if page.is_visible(f"img[src*=preview-{image}]")]
+    assert shown == [theme]
+    page.context.close()
 
 
 def test_every_public_name_of_the_package_is_in_the_reference(described: set[str]) -> None:
