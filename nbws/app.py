@@ -46,12 +46,13 @@ from nbws.options import Options, check_loop
 from nbws.reading import reads_of
 from nbws.recording import Replay
 from nbws.reporting import Reporter
-from nbws.runs import Identity, Run, development
+from nbws.runs import Identity, Run, development, has_threads
 from nbws.security import Policy, derive_token, new_ticket
 from nbws.speaking import Said, Speaker
 from nbws.staging import Staged, check_swap_hook, hook_of, ws_definition
 from nbws.state import State
 from nbws.static_files import WEB_FILES, WebFiles
+from nbws.tape import Tape, documentation
 from nbws.tasks import TASK, TaskHandler, Tasks
 from nbws.transcript import Log, Transcript
 from nbws.urls import filled_path, path_parameters
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from nbws.notebook.inspector import Inspector
-    from nbws.notebook.preview import Preview, Previews
+    from nbws.notebook.preview import InPage, Preview, Previews
     from nbws.server import Server
     from nbws.testing import BlockingClient, Client, Visits
     from nbws.watchdog import Blocked
@@ -139,12 +140,14 @@ class App:
         self.options = chosen
         self.table = HandlerTable()
         self.log = Log()
+        self.tapes: list[Tape] = []  #: of `record`, one for each name
+        self.previewed: tuple[str, ...] = ()  #: paths of pages that previews have shown, the last one first
         self._reporter = Reporter(self._tell)
         self._lock = threading.RLock()
         self._start_lock = threading.RLock()
         self._connections: dict[str, Connection] = {}
         self._recorded_gone: deque[Connection] = deque(maxlen=_GONE_KEPT)
-        self._number = next(_numbers)
+        self.number = next(_numbers)  #: tells the apps of a process apart
         self._notebook = this_notebook()
         self._runs = runs_here()
         self._runs_on_kernel = self._needs_kernel_loop(self.table)
@@ -166,6 +169,8 @@ class App:
             run = self._run()
             if run is not None:
                 self._staged(run).note(run.owner(), chosen)
+        if documentation.is_made:
+            self.tapes.append(self._new_tape(None))
         self._ready = True
 
     # -- defining
@@ -345,6 +350,8 @@ class App:
         """
         served_already = self.is_running
         self._start()
+        if self._is_in_page:
+            return
         if self.in_notebook or not served_already:  # else each save of a program under development would print it
             self._print_link()
 
@@ -358,6 +365,9 @@ class App:
 
     def run(self) -> None:
         """Serve in this thread until Ctrl+C. For scripts; see `serve`."""
+        if self._is_in_page:
+            self._start()
+            return
         server = self._new_server()
         self._server, self._last_port = server, server.port
         self._print_link(" (Ctrl+C stops it)")
@@ -379,6 +389,8 @@ class App:
     @property
     def url(self) -> str:
         """Such as `http://127.0.0.1:20123`. Raises NbwsError before the app was started."""
+        if self._is_in_page:
+            return "http://testserver"  # where nobody else can go; the address that `client()` has as well
         if self._server is None:
             raise NbwsError("the app has no address yet; app.start() gives it one")
         host = self._server.host
@@ -397,12 +409,18 @@ class App:
         return derive_token(key or self._random_key.encode())
 
     def preview(
-        self, path: str = "/", height: int | None = None, transport: str = "auto", clients: int = 1
-    ) -> Preview | Previews:
+        self,
+        path: str = "/",
+        height: int | None = None,
+        transport: str = "auto",
+        clients: int = 1,
+        recording: str | None = None,
+    ) -> Preview | Previews | InPage:
         """The page at *path* in an IFrame, as high as its content or *height* pixels. Starts the app and publishes.
 
         *clients* shows it so many times, up to nine, beside each other: each is a user with a session of its own.
-        *transport* says how the frame reaches the app: "auto" and "direct" go to its port.
+        *transport* says how the frame reaches the app: "auto" and "direct" go to its port. *recording* names the one of
+        `record` that the docs play in its place.
         """
         if transport not in ("auto", "direct"):
             raise ValueError(f"transport={transport!r} is not there; 'auto' and 'direct' go to the app's port")
@@ -410,10 +428,15 @@ class App:
             raise ValueError(f"{path!r} is no path; it starts with '/'")
         if not isinstance(clients, int) or not 1 <= clients <= 9:
             raise ValueError(f"clients={clients!r} is no number of clients; give one from 1 to 9")
-        from nbws.notebook.preview import Preview, Previews
+        from nbws.notebook.preview import InPage, Preview, Previews
 
         self._start()
-        preview = Preview(self.url, path, _ticket, height, panel_key=_panel_key)
+        self.previewed = (path, *(each for each in self.previewed if each != path))
+        if self._is_in_page:
+            return InPage(self.number, path, clients, height)
+        preview = Preview(
+            self.url, path, _ticket, height, panel_key=_panel_key, app=str(self.number), recording=recording
+        )
         return preview if clients == 1 else Previews(preview, clients)
 
     def inspector(self) -> Inspector:
@@ -444,7 +467,7 @@ class App:
         return _panel_key
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        if self._notebook is None or self._notebook.session_key is None:
+        if not self.in_notebook and not self._is_in_page:
             return {"text/plain": repr(self)}
         try:
             return self.preview()._repr_mimebundle_()
@@ -545,6 +568,29 @@ class App:
         """
         return Transcript(self.log.lines)
 
+    def record(self, name: str) -> Tape:
+        """Begin a recording of what clients do from now on, for the docs to play: the pages, messages and fragments.
+
+        `.save()` on what this gives writes `NAME.replay.json` into the current folder; `with app.record("chat"):` does
+        so at its end. Clients that are connected already are not in it. Begun again with the same name it is a new one.
+        It holds no headers, cookies or credentials, and no values of the fields that `App(redact=)` names.
+        """
+        tape = self._new_tape(name)
+        for old in self.tapes:
+            if old.name == name:
+                old.stop()
+        self.tapes = [*(each for each in self.tapes if each.name != name), tape]
+        return tape
+
+    def _new_tape(self, name: str | None) -> Tape:
+        return Tape(
+            name,
+            self.log,
+            title=lambda: self.options.title,
+            redacted=lambda: self.redacted,
+            secrets=lambda: filter(None, (self.token, _ticket, _panel_key, self.secret_key)),
+        )
+
     @property
     def visits(self) -> Visits:
         """The clients of `client()` while nobody serves the app."""
@@ -570,6 +616,12 @@ class App:
     def in_notebook(self) -> bool:
         """Whether it runs in a Jupyter kernel."""
         return self._notebook is not None and self._notebook.session_key is not None
+
+    @property
+    def _is_in_page(self) -> bool:
+        """Whether it runs in a reader's browser, where it has no port: its clients are in the page."""
+        present = development()
+        return present is not None and present.in_page
 
     @property
     def in_development(self) -> bool:
@@ -655,10 +707,16 @@ class App:
             self._recorded_gone.append(connection)
 
     @property
+    def shown_paths(self) -> tuple[str, ...]:
+        """The paths where the page of a client may be that came without one."""
+        return (*self.previewed, "/")
+
+    @property
     def recorded_messages(self) -> int:
         """How many of its last messages a connection keeps."""
         chosen = self.options.record
-        return chosen if chosen is not None else _RECORDED if self.in_development else 0
+        kept = chosen if chosen is not None else _RECORDED if self.in_development else 0
+        return max(kept, 1) if self.log.tapes else kept
 
     @property
     def redacted(self) -> Collection[str]:
@@ -974,6 +1032,13 @@ class App:
         )
 
     def _start(self) -> None:
+        if self._is_in_page:
+            self._publish_if_staged()
+            return
+        if not has_threads():
+            raise NbwsError(
+                "this Python has no threads and no ports, so it cannot serve; talk to the app by app.client()"
+            )
         with self._start_lock:  # not the table's: what starts may define, from the server's thread
             if not self.is_running:
                 run = self._run()
@@ -1027,7 +1092,7 @@ class App:
         key = self._notebook.session_key if self._notebook is not None else None
         if key is not None:
             # Below the ports that systems hand out to outgoing connections (Linux: 32768 and up).
-            identity = "/".join(self._identity or ("app", str(self._number)))
+            identity = "/".join(self._identity or ("app", str(self.number)))
             digest = hmac.new(key, b"nbws port " + identity.encode(), "sha256").digest()
             return 20000 + int.from_bytes(digest[:4], "big") % 12000, False
         if os.environ.get("PORT"):
@@ -1035,6 +1100,8 @@ class App:
         return 5001, False
 
     def _print_link(self, hint: str = "") -> None:
+        if documentation.is_made:
+            return  # where docs are read nothing is served
         if self._notebook is None or not self.in_notebook:
             address = self.url.replace("//127.0.0.1", "//localhost")
             print(f"nbws: {address}{f'/?token={self.token}' if self.token is not None else ''}{hint}", flush=True)

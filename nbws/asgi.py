@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import re
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from types import CodeType
@@ -43,13 +43,16 @@ from nbws.options import Options
 from nbws.outbox import Outbox
 from nbws.page import STATIC, document, notice, panel_page
 from nbws.pages import OpenPage, Pages, Served
+from nbws.playback import opens
 from nbws.reading import reach
 from nbws.responses import PageResponse, respond
 from nbws.resume import ASKS_SENT, PARAMETER, SAYS_SENT, Asked
+from nbws.runs import has_threads
 from nbws.security import Policy, is_same
 from nbws.session_cookie import SessionCookies, SessionMiddleware, opens_websocket, resume_session
 from nbws.speaking import Speaker, speaker
 from nbws.tasks import Tasks
+from nbws.transcript import Log
 from nbws.urls import query_of, without
 from nbws.watchdog import Blocked, Watchdog
 
@@ -98,7 +101,10 @@ class AppDesk(Desk, Protocol):
     membership: Membership
     feed: Feed
     tasks: Tasks
+    log: Log
 
+    @property
+    def shown_paths(self) -> Iterable[str]: ...
     @property
     def options(self) -> Options: ...
     @property
@@ -222,7 +228,8 @@ class AsgiApp:
     def _endpoint(self, key: Key, entry: Entry) -> BaseRoute:
         target = entry.definition.target
         if key.method == WEBSOCKET:
-            return WebSocketRoute(key.path, _WsEndpoint(self._desk, self.conversations, key), name=target.message.name)
+            endpoint = _WsEndpoint(self._desk, self.conversations, key, self._shows_page_of)
+            return WebSocketRoute(key.path, endpoint, name=target.message.name)
         if key.method == "MOUNT":
             app, name = target
             return Mount(key.path, app=app, name=name)
@@ -327,6 +334,26 @@ class AsgiApp:
             return None
         return rendered[-1] if rendered else None
 
+    async def _shows_page_of(self, scope: Scope, url: str) -> None:
+        """Show those who take note of a websocket that opens at *url* the page that it is of, where it came without.
+
+        That is so for a client with no browser, and for a page that was loaded before they began. It is what a browser
+        with its cookies would be served now.
+        """
+        session = scope.get("session")
+        tapes = [tape for tape in self._desk.log.tapes if not tape.has_page_for(session, url)]
+        for path in self._desk.shown_paths if tapes else ():
+            at, _, query = path.partition("?")
+            asked = {name: scope[name] for name in ("asgi", "http_version", "server", "client", "app") if name in scope}
+            asked |= {"headers": [(n, v) for n, v in scope["headers"] if n in (b"host", b"cookie", b"user-agent")]}
+            asked |= {"type": "http", "method": "GET", "scheme": "http", "path": at, "raw_path": at.encode()}
+            asked |= {"root_path": scope.get("root_path", ""), "query_string": query.encode()}
+            page = await self._render(asked)
+            if page is not None and opens(page.html, url):
+                for tape in tapes:
+                    tape.serves(session, path, page.html)
+                return
+
     # -- startup and shutdown
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -373,7 +400,7 @@ class AsgiApp:
         self._desk.tasks.start()
         watch = asyncio.create_task(self._look_at_connections(), name="nbws stalled clients")
         stack.callback(watch.cancel)
-        if self._desk.in_development:
+        if self._desk.in_development and has_threads():
             stack.callback(Watchdog(self._desk.is_authors, self._desk.tell_of_blocked).stop)
         self.conversations.begin()
         stack.push_async_callback(lambda: self.conversations.stop(self._desk.limits.finish_seconds))
@@ -401,8 +428,15 @@ class _Placed:
 class _WsEndpoint:
     """Accepts a websocket of one key, which begins a conversation or goes on with one."""
 
-    def __init__(self, desk: AppDesk, conversations: Conversations, key: Key) -> None:
+    def __init__(
+        self,
+        desk: AppDesk,
+        conversations: Conversations,
+        key: Key,
+        shows_page_of: Callable[[Scope, str], Awaitable[None]],
+    ) -> None:
         self._desk, self._conversations, self._key = desk, conversations, key
+        self._shows_page_of = shows_page_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
@@ -431,6 +465,10 @@ class _WsEndpoint:
             outbox=Outbox(limits.outbox_bytes, limits.overflow),
             on_problem=desk.on_problem,
         )
+        if desk.log.tapes:
+            await self._shows_page_of(scope, connection.address)
+            for tape in desk.log.tapes:
+                tape.connects(connection.id, scope.get("session"), connection.address, connection.cookies.values())
         if not desk.admit(connection):
             await self._conversations.make_room()
             if not desk.admit(connection):
@@ -492,11 +530,15 @@ class _HttpEndpoint:
         if isinstance(response, PageResponse) and b"ws-connect" in response.body:
             opens_websocket(scope)
         page = response.document if isinstance(response, PageResponse) else None
-        if page is not None and page.digest is not None:
+        if page is not None and (page.digest is not None or _RENDERED in scope):
             # Looked at now, and not before: a page may count its visitors.
-            served = Served(page.digest, str(page), self.made_by())
-            self._pages.remember(served)
+            served = Served(page.digest or "", str(page), self.made_by())
+            if served.digest:
+                self._pages.remember(served)
             scope.get(_RENDERED, []).append(served)
+        if page is not None and _RENDERED not in scope:
+            for tape in self._desk.log.tapes:
+                tape.serves(scope.get("session"), _address(request), str(page))
         if _RENDERED in scope:
             response = Response(status_code=response.status_code)  # what was asked for is in the list
         try:
@@ -557,6 +599,10 @@ class _HttpEndpoint:
         """Whether the author has a handler of their own for *exc*."""
         handled = _exception_handlers(self._desk)
         return 500 in handled or any(kind in handled for kind in type(exc).__mro__)
+
+
+def _address(request: Request) -> str:
+    return f"{request.url.path}{'?' if request.url.query else ''}{request.url.query}"
 
 
 async def _read_fields(request: Request) -> Fields:

@@ -56,6 +56,7 @@ From an idea to a server:
   nbws lab hello/notebooks/hello.ipynb
   nbws test                    every notebook from here on, as a test
   nbws export chat.ipynb       the notebook's cells as a module
+  nbws docs chat.ipynb         the notebook as a page that plays
   nbws run chat.ipynb          serve a notebook, a script or module:app
   nbws dev chat.py             the same, and each save is swapped in
 
@@ -133,6 +134,41 @@ def export(notebooks: tuple[str, ...], output: str | None) -> None:
     for each in written:
         cells = "1 cell" if each.cells == 1 else f"{each.cells} cells"
         click.echo(f"{_from_here(each.module)}: {cells} of the {each.of} with code in {_from_here(each.notebook)}")
+
+
+@main.command()
+@click.argument("notebook", type=_NOTEBOOK)
+@click.option("-o", "--output", default=None, help="The page to write; NOTEBOOK's name with .html otherwise.")
+@click.option("--run/--no-run", default=True, help="Run the cells, or take the outputs that are saved in NOTEBOOK.")
+def docs(notebook: str, output: str | None, run: bool) -> None:
+    """Write NOTEBOOK as one page of HTML in which its previews can be played.
+
+    \b
+    Examples
+      nbws docs notebooks/01-chat.ipynb                writes ./01-chat.html
+      nbws docs notebooks/01-chat.ipynb -o chat.html
+
+    Its cells are run from top to bottom, headless. In the place of each preview stands the page as
+    it looked in the end; with script it plays what clients said and what they were answered: those
+    of the notebook's own cells (`app.client()`), or a session that was recorded in JupyterLab with
+    `app.record("01-chat")`, which lies beside the notebook as 01-chat.replay.json.
+
+    The page loads nothing from anywhere and works from a file. `#| hide`, `#| hide_input` and
+    `#| eval: false` do what they do for nbdev. No credential, cookie or redacted field is in it.
+    """
+    from nbws.docs import check_installed
+
+    try:
+        check_installed("nbws docs")
+        from nbws.docs_page import write_page
+
+        page, written = write_page(Path(notebook), Path(output) if output is not None else None, run=run)
+    except NbwsError as exc:
+        raise click.ClickException(str(exc)) from exc
+    for warning in page.warnings:
+        click.echo(f"{_from_here(Path(notebook).absolute())}: {warning}", err=True)
+    previews = "1 preview" if page.players == 1 else f"{page.players} previews"
+    click.echo(f"{_from_here(written)}: {page.title}, {previews}, {len(page.html.encode()) // 1024} KB")
 
 
 @main.command()

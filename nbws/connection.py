@@ -313,6 +313,13 @@ class Connection:
                 self._on_problem(self, problem)
         return bool(html) and not self._offer(html)
 
+    def send_here(self, content: Any) -> bool:
+        """`send_now` on the connection's own loop, where nobody watches. Whether nothing is left to be done with it."""
+        html = content.swapped() if type(content) is Tag else None
+        if html is not None and html.isascii() and self._push_here(html, len(html)):
+            return True
+        return not self.send_now(content)
+
     def send_text(self, text: str) -> Sent:
         """Queue *text* as it is, unescaped, as one text frame."""
         self.offer(text)
@@ -490,11 +497,13 @@ class Connection:
 
     def _push(self, data: str | bytes, size: int) -> bool:
         """Send one frame past the outbox, where nothing waits in it. False where it has to wait, or is not sent."""
-        if self._pushes is None or threading.get_ident() != self._thread:
+        return threading.get_ident() == self._thread and self._push_here(data, size)
+
+    def _push_here(self, data: str | bytes, size: int) -> bool:
+        """The same on the connection's loop."""
+        if self._pushes is None or self._outbox.waiting_bytes or self._is_writing:
             return False
-        if self._outbox.waiting_bytes or self._is_writing or self._close is not None or self._gone:
-            return False
-        if not self._pushes(data):
+        if self._close is not None or self._gone or not self._pushes(data):
             return False
         if self.sent is not None:
             self.sent.append(data, size, self._loop.time())

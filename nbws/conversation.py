@@ -216,7 +216,7 @@ class Conversation:
         elif self._desk.limits.messages_per_second is not None:
             await self._talk_on(turn, receive, send, socket, first, pushes=True)
         else:
-            sink = self._sink(scope.get(CLEAN), scope.get(USE))
+            sink = self._sink(scope)
             socket.follow(self._talk_straight(turn, socket, first, sink, scope.get(KEEP)))
 
     async def _talk_straight(
@@ -346,10 +346,11 @@ class Conversation:
                 self._worker.inbox.put(frame)
         return was_cut
 
-    def _sink(self, clean: Callable[[str], str] | None, use: Callable[[], None] | None) -> Sink:
+    def _sink(self, scope: Any) -> Sink:
         """The same for what comes straight from the socket, one frame at a time."""
         connection, log, inbox = self.connection, self.connection.sent, self._worker.inbox
         handle_now = self._worker.handle_now
+        clean, use, session = scope.get(CLEAN), scope.get(USE), scope.get("session")
 
         def take(frame: str | bytes) -> bool:
             if log is not None and (report := Report.of(frame)) is not None:
@@ -359,7 +360,7 @@ class Conversation:
                 return True
             if connection.is_ending:
                 return True
-            if use is not None:
+            if session and use is not None:  # one that holds nothing has nothing to lose
                 use()
             if clean is not None and isinstance(frame, str):
                 frame = clean(frame)

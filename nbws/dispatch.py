@@ -35,8 +35,9 @@ from nbws.inbox import Inbox
 from nbws.latch import Latch
 from nbws.limits import Limits, Pace
 from nbws.loops import Loop, on
-from nbws.messages import NOTHING, Message, parse, redact, without_headers
+from nbws.messages import NOTHING, Message, parse, redact, redacted_values, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
+from nbws.runs import has_threads
 from nbws.speaking import Speaker, speaker
 from nbws.urls import query_of
 
@@ -145,6 +146,8 @@ class Worker:
     def start(self) -> asyncio.Task[None]:
         """Begin; the task is done when `disconn` has run."""
         run, name = self.run(), f"nbws {self._connection.id}"
+        tasks: Any = asyncio.tasks  # where nest_asyncio has put others in the place of these
+        self._enter, self._leave, self._in_context = tasks._enter_task, tasks._leave_task, self._context.run
         if sys.version_info >= (3, 11):
             self._task = asyncio.create_task(run, name=name, context=self._context)
         else:
@@ -172,14 +175,15 @@ class Worker:
             or self._at_once == _AT_ONCE
         ):
             return False
+        loop, task = self._loop, self._task
         try:
-            asyncio.tasks._enter_task(self._loop, self._task)
+            self._enter(loop, task)
         except RuntimeError:  # another task hands on what has come
             return False
         try:
-            return self._context.run(self._step, frame)
+            return self._in_context(self._step, frame)
         finally:
-            asyncio.tasks._leave_task(self._loop, self._task)
+            self._leave(loop, task)
 
     def _step(self, frame: str) -> bool:
         handler, version, connection = self._handler, self._version, self._connection
@@ -203,7 +207,7 @@ class Worker:
             if type(result) not in _CONTENT:
                 self._inbox.put_rest(partial(self._rest, frame, handler, version, result))
                 return True
-            if result is not None and connection.send_now(result) and connection.is_above_high_water:
+            if result is not None and not connection.send_here(result) and connection.is_above_high_water:
                 self._inbox.put_rest(connection.drained)
             self._has_worked(version)
         except BaseException as exc:  # where nothing is awaited nobody cancels
@@ -395,6 +399,9 @@ class Worker:
         recorded = Recorded(kept, version.number, Watch(connection.id), state)
         connection.record(recorded, self._desk.recorded_messages)
         if connection.log is not None:
+            if kept is not frame and isinstance(frame, str):
+                for tape in connection.log.tapes:
+                    tape.hears(redacted_values(frame, self._desk.redacted))
             path, address = connection.key.path, connection.address
             recorded.line = connection.log.received(connection.id, path, address, kept, version.number)
         return recorded
@@ -549,7 +556,7 @@ class Worker:
             finally:
                 await result.aclose()
         elif isinstance(result, types.GeneratorType):
-            if in_thread is not None or asyncio.get_running_loop() is self._loop:
+            if has_threads() and (in_thread is not None or asyncio.get_running_loop() is self._loop):
                 await _threaded(lambda: self._pump(result), in_thread)
             else:
                 await self._pump_here(result)
@@ -568,9 +575,10 @@ class Worker:
                 return
 
     async def _pump_here(self, items: types.GeneratorType[Any, Any, Any]) -> None:
-        """The same on the kernel's loop, which is not to stand still while the client takes what was sent."""
+        """The same on a loop that is not to stand still while the client takes what was sent."""
         for item in items:
             await self._connection.send(item)
+            await asyncio.sleep(0)  # where there are no threads, nothing else gets a turn between two items
             if not self._connection.is_open or self._connection.is_ending:
                 items.close()
                 return

@@ -37,6 +37,7 @@ class Feed:
 
     def __init__(self, state: Callable[[], Any]) -> None:
         self._state = state
+        self.max_streams = MAX_STREAMS
         self._streams: list[_Stream] = []
         self._lock = threading.Lock()
 
@@ -64,7 +65,7 @@ class Feed:
         with self._lock:
             self._streams.append(stream)
             alive = [s for s in self._streams if not s.ended]
-        for oldest in alive[:-MAX_STREAMS]:
+        for oldest in alive[: -self.max_streams]:
             oldest.end()
         told = None
         try:

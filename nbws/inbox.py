@@ -20,7 +20,18 @@ class Inbox:
     On its loop only. `on_room` is called where it was full and is not any more.
     """
 
-    __slots__ = ("_bytes", "_items", "_loop", "_most", "_most_bytes", "_room", "_taker", "is_full", "on_room")
+    __slots__ = (
+        "_bytes",
+        "_items",
+        "_loop",
+        "_most",
+        "_most_bytes",
+        "_room",
+        "_taker",
+        "is_awaited",
+        "is_full",
+        "on_room",
+    )
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
@@ -29,23 +40,19 @@ class Inbox:
         self._bytes = 0
         self.is_full = False
         self._taker: asyncio.Future[None] | None = None
+        self.is_awaited = False  #: whether who takes waits for the next one, and nothing has woken it
         self._room: Latch | None = None  # made where somebody waits for that
         self.on_room: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return len(self._items)
 
-    @property
-    def is_awaited(self) -> bool:
-        """Whether who takes waits for the next one, and nothing has woken it."""
-        return self._taker is not None
-
     def put(self, frame: str | bytes) -> None:
         self._items.append(frame)
         self._bytes += len(frame)
         if len(self._items) >= self._most or self._bytes >= self._most_bytes:
             self.is_full = True
-        if self._taker is not None:
+        if self.is_awaited:
             self.poke()
 
     def mark(self, reached: Latch) -> None:
@@ -81,13 +88,14 @@ class Inbox:
     def filled(self) -> asyncio.Future[None]:
         """What to await for something to take, or for a `poke`. One at a time."""
         self._taker = waiter = self._loop.create_future()
+        self.is_awaited = True
         if self._items:
             self.poke()
         return waiter
 
     def poke(self) -> None:
         """Wake who waits for something to take."""
-        waiter, self._taker = self._taker, None
+        waiter, self._taker, self.is_awaited = self._taker, None, False
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,7 +11,7 @@ import msgspec
 
 from nbws.errors import MessageError
 
-__all__ = ["NOTHING", "HtmxHeaders", "Message", "parse", "redact", "without_headers"]
+__all__ = ["NOTHING", "REDACTED", "HtmxHeaders", "Message", "parse", "redact", "redacted_values", "without_headers"]
 
 REDACTED = "(redacted)"
 
@@ -101,6 +101,23 @@ def redact(frame: str, names: Collection[str]) -> str:
     """*frame* without the values of fields of these *names*, given in lower case, at whichever depth."""
     payload = _payload(frame) if names else None
     return _written(payload, names) if payload is not None else frame
+
+
+def redacted_values(frame: str, names: Collection[str]) -> set[str]:
+    """What the fields hold that `redact` takes out of *frame*, as text."""
+    payload = _payload(frame) if names else None
+    return set(_values(payload, names, False)) if payload is not None else set()
+
+
+def _values(value: Any, names: Collection[str], is_secret: bool) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _values(each, names, is_secret or name.lower() in names)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _values(each, names, is_secret)
+    elif is_secret and value is not None:
+        yield str(value)
 
 
 def _payload(frame: str) -> dict[str, Any] | None:

@@ -19,13 +19,14 @@ import click
 from nbws.app import App
 from nbws.errors import NbwsError
 from nbws.runs import Development, developing
+from nbws.serving import find_app
 from nbws.tracebacks import author_traceback
 
 if TYPE_CHECKING:
     from nbws.notebook.file import Cell
     from nbws.notebook.shell import CellShell
 
-__all__ = ["find_app", "go_to_notebook", "serve_target", "sigterm_as_interrupt"]
+__all__ = ["Progress", "find_app", "go_to_notebook", "serve_target", "sigterm_as_interrupt"]
 
 _TITLE = 40  #: characters of a cell's first line, in the bar
 _ERASE = "\r\x1b[2K"
@@ -44,15 +45,6 @@ def serve_target(target: str, host: str | None = None, port: int | None = None) 
     app = _app_of_script(target) if target.endswith(".py") else _app_of_module(target)
     app.configure(host=host, port=port)
     app.run()
-
-
-def find_app(names: Mapping[str, Any], asked: str = "app") -> App | None:
-    """The App of the name that is *asked* for; the only one there is, where that is `app` and no app is called so."""
-    named = names.get(asked)
-    if isinstance(named, App):
-        return named
-    apps = {id(each): each for each in names.values() if isinstance(each, App)}
-    return next(iter(apps.values())) if len(apps) == 1 and asked == "app" else None
 
 
 def go_to_notebook(target: str) -> Path:
@@ -170,7 +162,7 @@ def _serve_notebook(target: str, host: str | None, port: int | None) -> None:
 
 
 async def _run_cells(title: str, shell: CellShell, cells: Sequence[Cell]) -> None:
-    with _Progress(title, len(cells)) as progress:
+    with Progress(title, len(cells)) as progress:
         for place, cell in enumerate(cells):
             progress.begins(cell)
             error = await shell.run(cell)
@@ -193,7 +185,7 @@ def _where(error: BaseException, cell: Cell) -> str:
     return f", line {number}: {lines[number - 1].strip()}" if number and number <= len(lines) else ""
 
 
-class _Progress:
+class Progress:
     """A bar that tells which cell runs, out of the way of what cells print; nothing where stderr is no terminal."""
 
     def __init__(self, title: str, cells: int) -> None:
@@ -205,7 +197,7 @@ class _Progress:
                 length=cells, label=title, file=self._screen, show_eta=False, show_pos=True, item_show_func=_first_line
             )
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Progress:
         if self._bar is not None:
             self._streams = sys.stdout, sys.stderr
             sys.stdout, sys.stderr = (_Beside(stream, self) for stream in self._streams)
@@ -248,7 +240,7 @@ def _first_line(cell: Cell | None) -> str:
 class _Beside:
     """A stream as it was, before whose text the bar goes away."""
 
-    def __init__(self, stream: TextIO, progress: _Progress) -> None:
+    def __init__(self, stream: TextIO, progress: Progress) -> None:
         self._stream, self._progress = stream, progress
 
     def write(self, text: str) -> int:

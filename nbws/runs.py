@@ -16,7 +16,17 @@ from typing import Any, Protocol
 
 from nbws.handlers import Owner
 
-__all__ = ["Development", "Identity", "Run", "RunListener", "Runs", "developing", "development", "importing_module"]
+__all__ = [
+    "Development",
+    "Identity",
+    "Run",
+    "RunListener",
+    "Runs",
+    "developing",
+    "development",
+    "has_threads",
+    "importing_module",
+]
 
 Identity = tuple[str, ...]
 """What an app is known by when the code that makes it is run again."""
@@ -76,13 +86,15 @@ class Development:
     """`nbws dev`, as apps see it: where the first of them that starts is to listen, and whose runs stage.
 
     *host* and *port* are None where the app decides; *runs* is None where a notebook's cells are run. It also stands
-    for an `nbws run` of a notebook, which does not follow saves: nobody works on what is served.
+    for an `nbws run` of a notebook, which does not follow saves: nobody works on what is served. *in_page* is a page of
+    docs in which the app runs in the reader's browser: there are no ports and no threads.
     """
 
     host: str | None = None
     port: int | None = None
     runs: Runs | None = None
     follows_saves: bool = True
+    in_page: bool = False
     _served: Any = field(default=None, repr=False)
 
     @property
@@ -104,6 +116,11 @@ _present: Development | None = None
 def development() -> Development | None:
     """The `nbws dev` that this process is; None where it is none."""
     return _present
+
+
+def has_threads() -> bool:
+    """Whether threads can be started. Python that is compiled to WebAssembly has none: all runs on one loop there."""
+    return sys.platform != "emscripten" and not (_present is not None and _present.in_page)
 
 
 @contextmanager

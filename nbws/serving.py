@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
 from nbws.app import App
 from nbws.errors import NbwsError
 
-__all__ = ["serve"]
+__all__ = ["find_app", "serve"]
 
 
 def serve(
@@ -40,16 +41,20 @@ def serve(
         found.run()
 
 
-def _find(app: str | App, caller: dict[str, Any]) -> App:
-    if isinstance(app, App):
-        return app
-    named = caller.get(app)
+def find_app(names: Mapping[str, Any], asked: str = "app") -> App | None:
+    """The App of the name that is *asked* for; the only one there is, where that is `app` and no app is called so."""
+    named = names.get(asked)
     if isinstance(named, App):
         return named
-    apps = {id(value): value for value in caller.values() if isinstance(value, App)}
-    if len(apps) == 1:
-        return next(iter(apps.values()))
-    raise NbwsError(f"serve() finds no App named {app!r} here; call serve(app=...) with yours, or app.start()")
+    apps = {id(each): each for each in names.values() if isinstance(each, App)}
+    return next(iter(apps.values())) if len(apps) == 1 and asked == "app" else None
+
+
+def _find(app: str | App, caller: dict[str, Any]) -> App:
+    found = app if isinstance(app, App) else find_app(caller, app) or find_app(caller)
+    if found is None:
+        raise NbwsError(f"serve() finds no App named {app!r} here; call serve(app=...) with yours, or app.start()")
+    return found
 
 
 def _is_run_by_runpy() -> bool:

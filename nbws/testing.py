@@ -17,15 +17,28 @@ import contextlib
 import json
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 from nbws.errors import NbwsError
 from nbws.loops import wait
+from nbws.runs import has_threads
 
-__all__ = ["Answer", "BlockingClient", "BlockingVisitor", "Client", "Closed", "Fragment", "Visitor", "Visits"]
+__all__ = [
+    "HOST",
+    "Answer",
+    "BlockingClient",
+    "BlockingVisitor",
+    "Client",
+    "Closed",
+    "Fragment",
+    "Line",
+    "Visitor",
+    "Visits",
+    "below_host",
+]
 
 T = TypeVar("T")
 
@@ -134,8 +147,11 @@ class _Mailbox:
             await asyncio.wait_for(asyncio.wrap_future(arrival), end - loop.time() if end is not None else None)
 
 
-class _Line:
-    """One conversation with the app: a request, or a websocket."""
+class Line:
+    """One conversation with the app: a request, or a websocket. Both mailboxes hold ASGI's messages.
+
+    The app has done with it when it says `{"type": "end"}`, or `{"type": "error", "error": ...}`.
+    """
 
     def __init__(self, app: Asgi, scope: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         self.from_app, self.to_app = _Mailbox(), _Mailbox()
@@ -164,7 +180,7 @@ class Visits:
     def __init__(self, app: Asgi) -> None:
         self._app = app
         self._count = 0
-        self._lifespan: _Line | None = None
+        self._lifespan: Line | None = None
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self.loop: asyncio.AbstractEventLoop | None = None  #: that the app runs on; None while there are none
 
@@ -175,7 +191,7 @@ class Visits:
             await asyncio.wrap_future(self._started)
             return self.loop
         self.loop = asyncio.get_running_loop()
-        self._lifespan = _Line(self._app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, self.loop)
+        self._lifespan = Line(self._app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, self.loop)
         self._lifespan.to_app.put({"type": "lifespan.startup"})
         said = await self._lifespan.from_app.get()
         if said["type"] != "lifespan.startup.complete":
@@ -250,11 +266,11 @@ class Client:
             raise
 
     async def _accepted(self, path: str, headers: Mapping[str, str] | None) -> Visitor:
-        line = self._line(path, {"type": "websocket", "scheme": "ws", "subprotocols": []}, headers or {})
+        line = self.line(path, {"type": "websocket", "scheme": "ws", "subprotocols": []}, headers or {})
         line.to_app.put({"type": "websocket.connect"})
         said = await line.from_app.get(_SECONDS)
         if said["type"] == "websocket.accept":
-            self._keep_cookies(_text(said.get("headers", ())))
+            self.keep_cookies(_text(said.get("headers", ())))
             return Visitor(self._app, line, path, self.__aexit__)
         if said["type"] == "error":
             raise said["error"]
@@ -303,12 +319,12 @@ class Client:
                     return answer
                 if answer.status_code in (301, 302, 303):
                     method, body, kind = "GET", b"", {}
-                path = _below_host(urljoin(f"http://{HOST}{path}", target))
+                path = below_host(urljoin(f"http://{HOST}{path}", target))
         raise NbwsError(f"{path} redirects without end")
 
     async def _exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         headers = {"accept": "text/html, */*", **headers, **({"content-length": str(len(body))} if body else {})}
-        line = self._line(path, {"type": "http", "scheme": "http", "method": method}, headers)
+        line = self.line(path, {"type": "http", "scheme": "http", "method": method}, headers)
         line.to_app.put({"type": "http.request", "body": body, "more_body": False})
         status, content = 0, b""
         found: list[tuple[str, str]] = []
@@ -319,13 +335,17 @@ class Client:
                 break  # answered before it was raised
             if said["type"] == "http.response.start":
                 status, found = said["status"], _text(said.get("headers", ()))
-                self._keep_cookies(found)
+                self.keep_cookies(found)
             elif said["type"] == "http.response.body":
                 content += said.get("body", b"")
         line.to_app.put({"type": "http.disconnect"})
         return Answer(status, found, content, path)
 
-    def _line(self, path: str, kind: Mapping[str, Any], headers: Mapping[str, str]) -> _Line:
+    def line(self, path: str, kind: Mapping[str, Any], headers: Mapping[str, str]) -> Line:
+        """A conversation with the app at *path*, for who speaks ASGI themselves. *kind* goes into its scope.
+
+        Only while the client is on a visit: inside of `async with client`.
+        """
         if not path.startswith("/"):
             raise ValueError(f"{path!r} is no path; it starts with '/'")
         assert self._loop is not None
@@ -346,9 +366,10 @@ class Client:
             "state": {},
             **kind,
         }
-        return _Line(self._app, scope, self._loop)
+        return Line(self._app, scope, self._loop)
 
-    def _keep_cookies(self, headers: list[tuple[str, str]]) -> None:
+    def keep_cookies(self, headers: Iterable[tuple[str, str]]) -> None:
+        """Take the cookies that *headers* of an answer set, as a browser does."""
         for name, value in headers:
             if name == "set-cookie":
                 with contextlib.suppress(CookieError):
@@ -362,7 +383,7 @@ class Client:
 class Visitor:
     """One websocket of a client. `async for fragment in visitor` goes on until the app closes it."""
 
-    def __init__(self, app: Served, line: _Line, path: str, on_close: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, app: Served, line: Line, path: str, on_close: Callable[[], Awaitable[None]]) -> None:
         self._app, self._line, self.path = app, line, path
         self._on_close: Callable[[], Awaitable[None]] | None = on_close
         self._closed: Closed | None = None
@@ -552,6 +573,8 @@ class _Host:
         if serving is not None:
             self._loop = serving
             return
+        if not has_threads():
+            raise NbwsError("a blocking client waits for a thread, and this Python has none; await app.client()'s")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nbws-client", daemon=True)
         self._thread.start()
@@ -588,7 +611,7 @@ def _body(fields: Mapping[str, Any] | None, value: Any) -> tuple[bytes, dict[str
     return b"", {}
 
 
-def _below_host(url: str) -> str:
+def below_host(url: str) -> str:
     address = urlsplit(url)
     if address.netloc != HOST:
         raise NbwsError(f"the app redirects to {url}, which is another host")

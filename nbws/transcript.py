@@ -8,14 +8,14 @@ import keyword
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from nbws.html import Safe, ft, to_xml
 from nbws.messages import without_headers
 
-__all__ = ["CLOSED", "OPENED", "RECEIVED", "SENT", "Counts", "Line", "Log", "Transcript"]
+__all__ = ["CLOSED", "OPENED", "RECEIVED", "SENT", "Counts", "Line", "Log", "Taker", "Transcript"]
 
 OPENED, RECEIVED, SENT, CLOSED = "opened", "received", "sent", "closed"
 
@@ -68,11 +68,22 @@ class Counts:
     sent: int = 0
 
 
+class Taker(Protocol):
+    """What takes note of lines as they come."""
+
+    def take(self, line: Line) -> None: ...
+    def serves(self, session: object, path: str, html: str) -> None: ...
+    def has_page_for(self, session: object, url: str) -> bool: ...
+    def connects(self, connection: str, session: object, url: str, secrets: Iterable[str] = ()) -> None: ...
+    def hears(self, secrets: Iterable[str]) -> None: ...
+
+
 class Log:
     """The last lines of an app, within bounds: 2,000 of them, and a million characters. Callable from any thread."""
 
     def __init__(self, lines: int = _LINES, characters: int = _CHARACTERS) -> None:
         self.counts: dict[str, Counts] = {}  #: of the connections that are open
+        self.tapes: tuple[Taker, ...] = ()  #: that take note of all that is said; replaced, never changed
         self._lines: deque[Line] = deque()
         self._most, self._left = lines, characters
         self._numbers = itertools.count(1)
@@ -141,6 +152,8 @@ class Log:
         with self._lock:
             line = Line(next(self._numbers), kind, path, url, [connection], kept, size, version)
             self._lines.append(line)
+            for tape in self.tapes:
+                tape.take(line)
             self._left -= len(kept or "")
             while len(self._lines) > self._most or self._left < 0:
                 self._left += len(self._lines.popleft().data or "")

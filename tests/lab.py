@@ -244,12 +244,14 @@ class Browser:
         self._chromium.close()
         self._playwright.stop()
 
-    def new_page(self, *, viewport: Viewport | None = None) -> Page:
+    def new_page(self, *, viewport: Viewport | None = None, javascript: bool = True) -> Page:
         """A page in a context of its own: no cookies, no storage. `page.context.close()` ends it."""
         width, height = viewport or self._viewport
-        context = self._chromium.new_context(viewport={"width": width, "height": height})
+        context = self._chromium.new_context(
+            viewport={"width": width, "height": height}, java_script_enabled=javascript
+        )
         # Aborting at once also keeps a <script> from a CDN from holding up the load event.
-        context.route(lambda url: not url.startswith(LOOPBACK_URLS), self._refuse)
+        context.route(lambda url: not url.startswith((*LOOPBACK_URLS, "file:///")), self._refuse)
         return context.new_page()
 
     def open(

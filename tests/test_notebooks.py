@@ -50,7 +50,8 @@ def connected(kernel: Kernel, path: str) -> Iterator[ClientConnection]:
 
 def test_the_chat_notebook_is_a_chat_in_six_short_cells_swapped_live() -> None:
     cells = code_cells("01-chat")
-    assert list(cells) == ["app", "page", "handler", "preview", "swap", "look", "serve"]  # it serves without "serve"
+    # It serves without "serve", and is a chat without the guests.
+    assert list(cells) == ["app", "page", "handler", "preview", "guests", "swap", "guests-again", "look", "serve"]
     assert all(len(source.splitlines()) <= 20 for source in cells.values())
     with Kernel() as kernel:
         for cell in ("app", "page", "handler", "preview"):

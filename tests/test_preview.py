@@ -15,7 +15,7 @@ from playwright.sync_api import Frame, expect
 pytestmark = [pytest.mark.browser, pytest.mark.lab]
 
 CHAT = Path(__file__).parent.parent / "notebooks" / "01-chat.ipynb"
-APP, PAGE, HANDLER, PREVIEW, SWAP, LOOK = 2, 4, 6, 8, 10, 12
+APP, PAGE, HANDLER, PREVIEW, SWAP, LOOK = 2, 4, 6, 8, 12, 16
 
 
 def run(notebook: Notebook, *cells: int) -> None:

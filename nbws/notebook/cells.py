@@ -17,7 +17,7 @@ from typing import Any
 from nbws.handlers import Owner
 from nbws.runs import Identity, Runs, importing_module
 
-__all__ = ["CellEvents", "CellRun"]
+__all__ = ["CellEvents", "CellRun", "modules_in"]
 
 
 @dataclass(eq=False)
@@ -113,7 +113,7 @@ class CellEvents(Runs):
             run.failed = True
         if result is None or not result.success or known < len(run.infos) - 1:
             run.failed = True
-        run.modules_that_failed |= _modules_in(getattr(result, "error_in_exec", None))
+        run.modules_that_failed |= modules_in(getattr(result, "error_in_exec", None))
         del run.infos[known:]
         if not run.infos:
             del self._runs[run.thread]
@@ -130,7 +130,7 @@ class CellEvents(Runs):
         return header.get("msg_id")
 
 
-def _modules_in(error: BaseException | None) -> frozenset[str]:
+def modules_in(error: BaseException | None) -> frozenset[str]:
     """The modules whose bodies *error* was raised through."""
     found = set()
     trace = error.__traceback__ if error is not None else None

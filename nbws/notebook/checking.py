@@ -7,7 +7,7 @@ import sys
 import traceback
 from typing import Any
 
-__all__ = ["look", "stop"]
+__all__ = ["apps", "look", "stop"]
 
 _ERRORS = 5  #: told of at one look; the others are counted
 _LINES = 60  #: of a transcript, the newest
@@ -21,7 +21,7 @@ def look(transcripts: bool = False) -> str:
     """{"errors": those of handlers that came since the last look and that nobody took out of `app.errors`,
     "more": how many more there were, "transcripts": what was said, where these are asked for}."""
     new = []
-    for app in _apps():
+    for app in apps():
         for error in list(app.errors):
             if error.incident not in _told:
                 _told.add(error.incident)
@@ -29,17 +29,18 @@ def look(transcripts: bool = False) -> str:
     new.sort(key=lambda error: error.time)
     found: dict[str, Any] = {"errors": [_error(each) for each in new[:_ERRORS]], "more": len(new[_ERRORS:])}
     if transcripts:
-        found["transcripts"] = [_transcript(app) for app in _apps() if app.log.lines]
+        found["transcripts"] = [_transcript(app) for app in apps() if app.log.lines]
     return json.dumps(found)
 
 
 def stop() -> None:
     """Stop the apps, which lets calls in flight end, within 6 s for each; so their errors are known too."""
-    for app in _apps():
+    for app in apps():
         app.stop()
 
 
-def _apps() -> list[Any]:
+def apps() -> list[Any]:
+    """Those of this kernel, the one first on which something was said first."""
     module = sys.modules.get("nbws.notebook.kernel")
     notebook = module.Notebook.here() if module is not None else None
     found: list[Any] = list(notebook.cells.listeners) if notebook is not None else []

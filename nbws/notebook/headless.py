@@ -7,7 +7,8 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from nbws.notebook.file import Cell
 
-__all__ = ["NotebookFailure", "run_notebook"]
+__all__ = ["NotebookFailure", "Ran", "run_notebook"]
 
 _EXPECTED = "handler-raises"  #: the tag of a cell in which handlers may fail
 _ANSWER_SECONDS = 20.0  #: that a kernel whose cell has ended may take
@@ -32,8 +33,29 @@ class NotebookFailure(AssertionError):
     """What went wrong in a notebook, told in full: the cell, the line, the traceback, what was said."""
 
 
-async def run_notebook(path: Path, cells: Sequence[Cell], *, cell_seconds: int | None = 120) -> None:
+@dataclass(frozen=True)
+class Ran:
+    """What came of a notebook that was run. *answer* is what was asked for at the end; None where nothing was."""
+
+    outputs: dict[str, list[Any]]  #: by the cell's id, as nbformat has them
+    counts: dict[str, int]  #: execution counts, by the cell's id
+    answer: Any = None
+
+
+async def run_notebook(
+    path: Path,
+    cells: Sequence[Cell],
+    *,
+    cell_seconds: int | None = 120,
+    before: str = "",
+    after: str = "",
+    ask: str = "",
+    begins: Callable[[Cell], None] = lambda cell: None,
+) -> Ran:
     """Run *cells* of the notebook at *path* in one kernel, in its folder. None lets a cell take any time.
+
+    *before* and *after* is code that runs unseen before the first cell and after the last one; *ask* is an expression,
+    worth a text of JSON, that is asked once the apps have stopped. *begins* is told of each cell before it runs.
 
     Raises NotebookFailure for a cell that fails, and for a handler that fails unexpectedly: neither the cell that ran
     nor the one that holds the line is tagged `handler-raises`, and the cell left the error in `app.errors`.
@@ -53,18 +75,28 @@ async def run_notebook(path: Path, cells: Sequence[Cell], *, cell_seconds: int |
     env = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     async with client.async_setup_kernel(env=env):
         problems: list[str] = []
+        answer = None
         try:
+            if before:
+                await _ask(client, code=before)
             for index in range(len(cells)):
+                begins(cells[index])
                 problems = await _run_cell(client, cells, index)
                 if problems:
                     break
             else:
+                if after:
+                    await _ask(client, code=after)
                 await _ask(client, code=f"{_LOADED} and {_CHECKING}.stop()")
                 problems = await _handler_errors(client, cells, "after the last cell")
+                answer = await _ask(client, ask) if ask and not problems else None
         except DeadKernelError:
             raise NotebookFailure(f"{cells[index]}: the kernel died") from None
         if problems:
             raise NotebookFailure("\n\n".join([*problems, *await _transcripts(client)]))
+    nodes = list(zip(cells, client.nb.cells, strict=True))
+    counts = {cell.id: node.execution_count for cell, node in nodes if node.execution_count}
+    return Ran({cell.id: [dict(each) for each in node.outputs] for cell, node in nodes}, counts, answer)
 
 
 class _Client(AsyncKernelClient):

@@ -10,7 +10,13 @@ from urllib.parse import urlencode
 from nbws.html import Safe, ft, to_xml
 from nbws.security import TICKET
 
-__all__ = ["Preview", "Previews"]
+__all__ = ["IN_PAGE", "MIME", "InPage", "Preview", "Previews"]
+
+MIME = "application/vnd.nbws.preview+json"
+"""The type of the output by which a saved notebook tells that it shows a preview."""
+
+IN_PAGE = "application/vnd.nbws.in-page+json"
+"""What `app` shows where it runs in the reader's browser: which clients the page is to open."""
 
 _STATIC = Path(__file__).parent.parent / "static"
 
@@ -19,9 +25,18 @@ class Preview:
     """What `app` and `app.preview()` show. Made for one display: its output holds a ticket, never the token."""
 
     def __init__(
-        self, url: str, path: str, ticket: str | None, height: int | None, *, panel_key: str | None = None
+        self,
+        url: str,
+        path: str,
+        ticket: str | None,
+        height: int | None,
+        *,
+        panel_key: str | None = None,
+        app: str = "",
+        recording: str | None = None,
     ) -> None:
         self.url, self.path, self.height = url, path, height
+        self.app, self.recording = app, recording
         self._ticket = ticket
         self._panel_key = panel_key
 
@@ -35,8 +50,14 @@ class Preview:
         asked = urlencode({name: value for name, value in given.items() if value is not None})
         return f"{self.url}{path}{('&' if '?' in path else '?') if asked else ''}{asked}"
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/html": self.html(), "text/plain": f"preview of {self.path} at {self.url}"}
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        text = f"preview of {self.path} at {self.url}"
+        return {"text/html": self.html(), "text/plain": text, MIME: self.facts()}
+
+    def facts(self, clients: int = 1) -> dict[str, Any]:
+        """What the docs need to know, to show something else in its place. No address, no credential."""
+        told = {"app": self.app, "path": self.path, "clients": clients, "height": self.height}
+        return {**told, "recording": self.recording}
 
     def html(self) -> str:
         """The output's HTML. Its script only draws what the framed page tells it; without it the page works too."""
@@ -105,11 +126,22 @@ class Previews:
         urls = [f"{scheme}://client{number}.localhost:{port}" for number in range(2, clients + 1)]
         self.previews = [first, *(Preview(url, first.path, first._ticket, first.height) for url in urls)]
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         first = self.previews[0]
         text = f"{len(self.previews)} previews of {first.path} at {first.url}"
-        return {"text/html": self.html(), "text/plain": text}
+        return {"text/html": self.html(), "text/plain": text, MIME: first.facts(len(self.previews))}
 
     def html(self) -> str:
         outputs = [ft("div", Safe(each.html()), style="flex:1 1 280px;min-width:0") for each in self.previews]
         return to_xml(ft("div", *outputs, style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start"))
+
+
+class InPage:
+    """What `app` and `app.preview()` show where the app runs in a page: the page opens the clients itself."""
+
+    def __init__(self, app: int, path: str, clients: int, height: int | None) -> None:
+        self.app, self.path, self.clients, self.height = app, path, clients, height
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        asked = {"app": self.app, "path": self.path, "clients": self.clients, "height": self.height}
+        return {IN_PAGE: asked, "text/plain": f"the client of {self.path} is in this page"}

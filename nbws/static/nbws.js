@@ -5,6 +5,7 @@
   "use strict";
   const own = document.currentScript;
   const root = own.dataset.root || "";
+  const here = window.nbwsHere || location;  // where the page takes itself to be; in a page of docs its own address says nothing
 
   const url = new URL(location.href);
   /* What frames the page hears what goes on in it, tracebacks and all, if it knows the ticket that the page, or one
@@ -48,7 +49,7 @@
   let continued = null;  // the conversation with which the next socket goes on
 
   function connect(url) {
-    const address = new URL(url, document.baseURI);
+    const address = new URL(url, window.nbwsHere || document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
     const place = address.href;
     if (address.host !== location.host || others.has(place)) return asItIs(new WebSocket(address));
@@ -231,7 +232,7 @@
   };
   function connectPath(element) {
     const given = element.getAttribute && (element.getAttribute("ws-connect") || element.getAttribute("data-ws-connect"));
-    return given ? new URL(given, location.href).pathname : null;
+    return given ? new URL(given, here.href).pathname : null;
   }
   document.addEventListener("htmx:wsConnecting", note("connecting"));
   document.addEventListener("htmx:wsOpen", note("connected"));
@@ -273,7 +274,7 @@
       queued = false;
       for (const element of sockets.keys()) if (!element.isConnected) sockets.delete(element);
       window.parent.postMessage({
-        nbws: "page", path: location.pathname, height: pageHeight(), room: window.innerHeight, sockets: [...sockets.values()],
+        nbws: "page", path: here.pathname, height: pageHeight(), room: window.innerHeight, sockets: [...sockets.values()],
         live: ended || lost ? null : live, lost,
       }, notebook);
     });
@@ -319,7 +320,7 @@
     const open = () => {
       if (stream && stream.readyState !== EventSource.CLOSED) return;
       ended = false;
-      const at = location.pathname.slice(root.length) + location.search;
+      const at = here.pathname.slice(root.length) + here.search;
       stream = new EventSource(`${root}/_nbws/feed?page=${own.dataset.page}&at=${encodeURIComponent(at)}`);
       stream.onmessage = (event) => { live = JSON.parse(event.data); lost = false; tell(); overlay(); };
       stream.onerror = () => { lost = true; tell(); };

@@ -1,0 +1,363 @@
+"""*Run it here*: the app in a Chromium, by Pyodide, from a folder that a plain web server serves."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import Browser
+from playwright.sync_api import Frame, Page
+
+from nbws.docs_pyodide import run_here, write_page
+from nbws.inpage.host import Host
+from nbws.notebook.file import Cell
+
+pytestmark = pytest.mark.browser
+
+PYODIDE = "314.0.7"
+
+CELLS = [
+    """
+from nbws.common import *
+app = App()
+""",
+    """
+@app.get("/")
+def home():
+    form = Form(Input(id="msg"), id="form", ws_send=True)
+    return Titled("Chat", Div(Div(id="log"), form, hx_ext="ws", ws_connect="/chat"), A("more", href="/more"))
+
+@app.get("/more")
+def more():
+    return P("more", id="more"), Button("ask", hx_get="/asked", hx_target="#more"), Img(src="/dot.svg")
+
+@app.get("/asked")
+def asked(): return "asked"
+
+@app.get("/dot.svg")
+def dot():
+    return Response('<svg xmlns="http://www.w3.org/2000/svg" width="7" height="7"/>', media_type="image/svg+xml")
+""",
+    """
+@app.ws("/chat")
+async def chat(msg: str):
+    app.broadcast(Div(P("one: ", msg), id="log", hx_swap_oob="beforeend"))
+    return Input(id="msg")
+""",
+]
+
+SCRIPTED = """
+from dataclasses import dataclass
+from datetime import date
+from nbws.common import *
+
+parity = App("parity")
+seen = []
+
+@dataclass
+class Order:
+    what: str
+    count: int = 1
+    day: date | None = None
+
+@parity.ws("/order/{shop}")
+async def order(order: Order, shop: str, ws):
+    seen.append(order)
+    await ws.send(P(shop, ": ", order.count, " × ", order.what, " ", order.day, id="order"))
+    parity.broadcast(Ul(*[Li(each.what, cls=["a", "b"]) for each in seen], id="all"))
+
+@parity.ws("/count")
+def count(n: int):
+    for i in range(n):
+        yield Div(i, Safe("<b>"), id="n", style={"color": "red"})
+
+@parity.ws("/bytes")
+async def echo(data: bytes): return P(data.hex(), id="hex")
+"""
+SESSION: list[tuple[str, str | bytes]] = [
+    (
+        "/order/tea",
+        '{"what": "Earl <Grey> & \\u2615 \\ud83e\\uded6", "count": "3", "day": "2026-11-23", "HEADERS": {}}',
+    ),
+    ("/order/tea", '{"what": "\\"quoted\\"", "HEADERS": {"HX-Request": "true"}}'),
+    ("/count", '{"n": "3"}'),
+    ("/bytes", b"\x00\xff\x80nbws"),
+    ("/order/caf\u00e9", '{"what": "x", "count": 2}'),
+]
+
+
+@pytest.fixture(scope="module")
+def pyodide() -> Path:
+    """A Pyodide, kept between runs beside other temporary files; NBWS_PYODIDE names another one."""
+    named = os.environ.get("NBWS_PYODIDE")
+    if named:
+        return Path(named)
+    kept = Path(tempfile.gettempdir()) / f"nbws-pyodide-{PYODIDE}"
+    if not (kept / "package").is_dir():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("no npm to fetch Pyodide with; install Node.js, or name a folder of Pyodide in NBWS_PYODIDE")
+        with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
+            command = [npm, "pack", f"pyodide@{PYODIDE}", "--pack-destination", scratch]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+            archives = list(Path(scratch).glob("*.tgz"))
+            if done.returncode or not archives:
+                pytest.skip(f"npm has not fetched Pyodide: {done.stderr.strip()[-300:]}")
+            with tarfile.open(archives[0]) as archive:
+                archive.extractall(f"{scratch}/all", filter="data")
+            shutil.move(f"{scratch}/all", kept)  # whole, or not at all
+    return kept / "package"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def folder(pyodide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a page of the notebook."""
+    folder = tmp_path_factory.mktemp("docs")
+    cells = [Cell(f"cell-{n}", n, source.strip("\n")) for n, source in enumerate(CELLS, 1)]
+    write_page(folder / "chat.html", cells, str(pyodide), title="Chat")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """The folder, served as any web server does."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The page, with the app running in it."""
+    page = browser.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("response", lambda response: problems.append(f"{response.status} {response.url}"))
+    page.goto(f"{address}/chat.html")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # on the button
+    page.wait_for_selector(".nbws-run[data-state=live]", timeout=90_000)
+    page.wait_for_selector(".nbws-run[data-connected='2']")
+    yield page
+    page.context.close()
+    assert [each for each in problems if not each.startswith("200 ") and "favicon" not in each] == []
+
+
+def clients(page: Page) -> list[Frame]:
+    frames = [element.content_frame() for element in page.query_selector_all(".nbws-run-client iframe")]
+    return [frame for frame in frames if frame is not None]
+
+
+def say(client: Frame, text: str) -> None:
+    client.fill("#msg", text)
+    client.press("#msg", "Enter")
+
+
+def run_cell(page: Page, number: int, source: str) -> None:
+    """Edit a cell and run it, as its reader does; return when it has run."""
+    ran = page.evaluate("Number(document.querySelector('.nbws-run').dataset.ran)")
+    editor = page.get_by_label(f"Cell {number}", exact=True)
+    editor.fill(source)
+    editor.press("Shift+Enter")
+    page.wait_for_function("n => Number(document.querySelector('.nbws-run').dataset.ran) > n", arg=ran)
+
+
+def test_two_clients_chat_and_an_edited_handler_reaches_both_with_no_reconnect(page: Page) -> None:
+    one, two = clients(page)
+    say(one, "hello")
+    two.wait_for_selector("#log p:text-is('one: hello')")
+    one.evaluate("() => { window.isTheSame = true; htmx.on('htmx:wsClose', () => { window.isTheSame = false; }); }")
+    run_cell(page, 3, CELLS[2].replace("one: ", "two: "))
+    say(two, "again")
+    for client in (one, two):
+        client.wait_for_selector("#log p:text-is('two: again')")
+        assert client.locator("#log p").all_inner_texts() == ["one: hello", "two: again"]
+    assert one.evaluate("() => window.isTheSame")
+    assert "WS /chat v1 → v2; 2 connections stayed open" in page.inner_text(".nbws-run-log")
+
+
+def test_a_page_changes_in_place_and_keeps_what_was_typed(page: Page) -> None:
+    one, _ = clients(page)
+    one.fill("#msg", "half a sen")
+    run_cell(page, 2, CELLS[1].replace('Titled("Chat"', 'Titled("Edited"'))
+    one.wait_for_selector("h1:text-is('Edited')")
+    assert one.input_value("#msg") == "half a sen"
+    assert one.locator("#log p").count() > 0
+
+
+def test_a_cell_that_fails_shows_its_traceback_and_changes_nothing(page: Page) -> None:
+    one, two = clients(page)
+    run_cell(page, 3, CELLS[2].replace("one: ", "never: ") + "\n1 / 0")
+    error = page.locator(".nbws-run-output .nbws-run-error")
+    assert error.locator("b").inner_text() == "ZeroDivisionError: division by zero"
+    assert "<cell 3, run " in error.locator("pre").inner_text()
+    say(one, "still")
+    two.wait_for_selector("#log p:text-is('two: still')")
+
+
+def test_an_error_of_a_handler_is_shown_with_its_traceback(page: Page) -> None:
+    one, two = clients(page)
+    run_cell(page, 3, CELLS[2].replace("    app.broadcast", "    print('got', msg)\n    {}[msg]\n    app.broadcast"))
+    say(one, "this")
+    page.wait_for_selector(".nbws-run-log .nbws-run-error summary:has-text(\"KeyError: 'this'\")")
+    page.wait_for_selector(".nbws-run-log .nbws-run-said:has-text('got this')")
+    run_cell(page, 3, CELLS[2])
+    say(one, "mended")
+    two.wait_for_selector("#log p:text-is('one: mended')")
+
+
+def test_links_requests_and_images_stay_in_the_page(page: Page) -> None:
+    _, two = clients(page)
+    two.click("text=more")
+    two.wait_for_selector("#more")
+    two.click("text=ask")
+    two.wait_for_selector("#more:text-is('asked')")
+    assert two.evaluate("() => document.images[0].decode().then(() => document.images[0].naturalWidth)") == 7
+    assert page.locator(".nbws-run-client code").nth(1).inner_text() == "/more"
+    page.wait_for_selector(".nbws-run[data-connected='1']")
+    two.evaluate("() => { location.hash; }")
+    page.locator(".nbws-run-client button").nth(1).click()
+    two.wait_for_selector("#more:text-is('more')")
+
+
+def test_a_scripted_session_gives_what_it_gives_in_cpython_byte_for_byte(page: Page) -> None:
+    there: list[Any] = page.evaluate(IN_THE_PAGE, [SCRIPTED, [[path, as_json(said)] for path, said in SESSION], COUNTS])
+    result: list[list[Any]] = []
+    thread = threading.Thread(target=lambda: result.extend(asyncio.run(in_cpython())))  # playwright has a loop here
+    thread.start()
+    thread.join()
+    assert len(result) == len(SESSION)
+    assert [len(each) for each in result] == COUNTS
+    assert there == result
+
+
+def test_nothing_is_fetched_from_elsewhere(page: Page, browser: Browser) -> None:
+    assert browser.refused == []
+
+
+def test_stop_ends_it_and_it_can_be_started_again(page: Page) -> None:
+    page.get_by_role("button", name="Stop").click()
+    assert page.locator(".nbws-run-client").count() == 0
+    assert page.get_by_role("button", name="Run it here").is_visible()
+    assert len(page.context.pages[0].workers) == 0
+
+
+def test_a_page_that_is_opened_as_a_file_runs_too(browser: Browser, folder: Path) -> None:
+    page = browser.new_page()
+    page.context.unroute_all()  # they would refuse files
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition(":")[0]))
+    page.goto((folder / "chat.html").as_uri())
+    page.get_by_role("button", name="Run it here").click()
+    page.wait_for_selector(".nbws-run[data-state=live]", timeout=90_000)
+    page.wait_for_selector(".nbws-run[data-connected='2']")
+    one, two = clients(page)
+    say(one, "no server")
+    two.wait_for_selector("#log p:text-is('one: no server')")
+    two.click("text=more")
+    two.click("text=ask")
+    two.wait_for_selector("#more:text-is('asked')")
+    page.context.close()
+    assert set(asked) <= {"file", "blob", "data"}
+
+
+def test_a_file_that_was_not_built_for_it_says_what_to_do(browser: Browser, folder: Path, tmp_path: Path) -> None:
+    for name in ("inpage.js", "inpage.css"):
+        shutil.copy(folder / "run-here" / name, tmp_path / name)
+    (tmp_path / "a.html").write_text(f"<!doctype html><body>{run_here([], base='./')}</body>", encoding="utf-8")
+    page = browser.new_page()
+    page.context.unroute_all()
+    page.goto((tmp_path / "a.html").as_uri())
+    page.get_by_role("button", name="Run it here").click()
+    page.wait_for_selector(".nbws-run[data-state=failed]")
+    assert "python -m http.server" in page.inner_text(".nbws-run-status")
+    page.context.close()
+
+
+def as_json(said: str | bytes) -> Any:
+    return said if isinstance(said, str) else list(said)
+
+
+COUNTS = [2, 2, 3, 1, 2]  #: of what comes for each line of the session, on a websocket of its own
+IN_THE_PAGE = """async ([source, session, counts]) => {
+  const { host } = document.querySelector(".nbws-run").nbwsRun, all = [];
+  const ran = new Promise((resolve) => {
+    const before = host.on.ran;
+    host.on.ran = (told) => { host.on.ran = before; resolve(told); };
+  });
+  host.tell({ kind: "run", cell: "scripted", number: 9, source });
+  const app = (await ran).apps.at(-1);
+  for (const [n, [path, said]] of session.entries()) {
+    const got = await new Promise((resolve, reject) => {
+      const got = [];
+      const id = host.ask({ kind: "connect", client: "scripted", app, path, headers: [] }, null, ({ kind, data }) => {
+        if (kind === "open" && typeof said === "string") host.tell({ kind: "send", id, data: said });
+        else if (kind === "open") host.tell({ kind: "send", id }, new Uint8Array(said));
+        else if (kind === "message" && got.push(data) === counts[n]) { host.tell({ kind: "close", id }); resolve(got); }
+        else if (kind === "closed" && got.length < counts[n]) reject(new Error(`closed: ${path}`));
+      });
+    });
+    all.push(got);
+  }
+  return all;
+}"""
+
+
+async def in_cpython() -> list[list[Any]]:
+    posted: list[dict[str, Any]] = []
+    came = asyncio.Event()
+
+    def post(message: Any) -> None:
+        posted.append(dict(message))
+        came.set()
+
+    async def until(fits: Any) -> dict[str, Any]:
+        while True:
+            came.clear()
+            found = next((message for message in posted if fits(message)), None)
+            if found is not None:
+                return found
+            await asyncio.wait_for(came.wait(), 20)
+
+    host = Host(post, {"__name__": "__main__"})
+    found: list[list[Any]] = []
+    with host.present():
+        host.receive({"kind": "run", "cell": "scripted in cpython", "number": 9, "source": SCRIPTED})
+        ran = await until(lambda message: message["kind"] == "ran")
+        assert ran["ok"], posted
+        for id, ((path, said), count) in enumerate(zip(SESSION, COUNTS, strict=True), 1):
+            host.receive(
+                {"kind": "connect", "id": id, "client": "scripted", "app": ran["apps"][-1], "path": path, "headers": []}
+            )
+            await until(lambda message, id=id: message["kind"] == "open" and message["id"] == id)
+            host.receive({"kind": "send", "id": id, "data": said})
+
+            def fragments(id: int = id) -> list[Any]:
+                return [m["data"] for m in posted if m["kind"] == "message" and m["id"] == id]
+
+            await until(lambda _, count=count, fragments=fragments: len(fragments()) >= count)
+            found.append(fragments())
+            host.receive({"kind": "close", "id": id, "code": 1000})
+            await until(lambda message, id=id: message["kind"] == "closed" and message["id"] == id)
+        await host.clients.stop()
+    return found
