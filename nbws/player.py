@@ -49,7 +49,7 @@ def player(playback: Playback, facts: Mapping[str, Any] | None = None) -> str:
             note,
             here,
             data,
-            cls="nbws-replay",
+            cls="nbws-recorded",
             data_nbws_replay=True,
             data_height=facts.get("height") or "",
             role="group",
@@ -60,7 +60,7 @@ def player(playback: Playback, facts: Mapping[str, Any] | None = None) -> str:
 
 def still(text: str) -> str:
     """What stands where a preview was of which there is no recording."""
-    return to_xml(ft("div", ft("p", text, cls="nbws-replay-note"), cls="nbws-replay"))
+    return to_xml(ft("div", ft("p", text, cls="nbws-replay-note"), cls="nbws-recorded"))
 
 
 def bundle() -> str:

@@ -75,6 +75,6 @@ def _write_files(app: Sphinx) -> None:
 
 
 def _add_files(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    if 'class="nbws-replay"' in (context.get("body") or ""):
+    if 'class="nbws-recorded"' in (context.get("body") or ""):
         app.add_js_file(_SCRIPT, loading_method="defer")
         app.add_css_file(_STYLE)

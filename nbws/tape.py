@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 
-from nbws.errors import NbwsError
 from nbws.playback import SUFFIX, Playback, PlaybackPage, opens, secret_values
 from nbws.transcript import OPENED, Line, Log, Transcript
 
@@ -134,22 +133,24 @@ class Tape:
         )
 
     def save(self) -> Path:
-        """Write `NAME.replay.json` into the current folder, which in a notebook is the notebook's own.
+        """Write `NAME.replay.json` into the current folder, which in a notebook is the notebook's own. Gives the file.
 
-        Gives the file. Raises NbwsError where nobody has connected since the recording began. While docs are made
-        nothing is written: they take it as it is.
+        Where nobody has connected since the recording began nothing is written; nor does one in which nobody has said
+        anything replace a file that is there: *Run All* would lose it. That is printed then. While docs are made
+        nothing is written either, and they take it as it is.
         """
         path = Path(f"{self.name}{SUFFIX}")
         if documentation.is_made:
             return path
-        if self.name is None:
-            raise NbwsError("this recording has no name; app.record('name') gives it one")
         played = self.playback()
-        if not played.entries:
-            raise NbwsError(
-                "nobody has connected since app.record(); show a preview after it, or open the page anew, and use it"
-            )
-        path.write_text(played.dumps(), encoding="utf-8")
+        if played.messages or (played.entries and not path.exists()):
+            path.write_text(played.dumps(), encoding="utf-8")
+            return path
+        there = f"{path} is as it was" if path.exists() else "nothing is saved"
+        missing = "said anything" if played.entries else "connected"
+        print(
+            f"Nobody has {missing} since app.record({self.name!r}), so {there}. Show a preview after it, and use that."
+        )
         return path
 
     def __enter__(self) -> Tape:

@@ -27,6 +27,7 @@ from nbws.endpoints import Endpoint
 from nbws.handlers import Version
 from nbws.limits import Limits
 from nbws.options import Options
+from nbws.tape import Tape
 from nbws.testing import Answer, BlockingClient, BlockingVisitor, Client, Visitor
 from nbws.transcript import Line, Transcript
 
@@ -51,6 +52,7 @@ on_closing on_new_version on_pin park pin poke poked record release reply send_n
 wait_for write
 """.split()
 )
+TAPES_OWN = {"connects", "has_page_for", "hears", "recording", "serves", "take"}
 VERSIONS_OWN = {"definition", "has_failed", "take", "target"}
 
 
@@ -184,11 +186,12 @@ def test_every_name_of_the_vocabulary_is_in_the_reference(built: Path, described
         (Endpoint, "nbws.endpoints.Endpoint", set()),
         (Version, "nbws.handlers.Version", VERSIONS_OWN),
         (Limits, "nbws.Limits", set()),
-        (Client, "nbws.testing.Client", set()),
+        (Client, "nbws.testing.Client", {"keep_cookies", "line"}),
         (Visitor, "nbws.testing.Visitor", set()),
         (BlockingClient, "nbws.testing.BlockingClient", set()),
         (BlockingVisitor, "nbws.testing.BlockingVisitor", set()),
         (Answer, "nbws.testing.Answer", set()),
+        (Tape, "nbws.tape.Tape", TAPES_OWN),
         (Transcript, "nbws.transcript.Transcript", {"count", "index"}),
         (HandlerError, "nbws.dispatch.HandlerError", set()),
         (Line, "nbws.transcript.Line", set()),

@@ -79,7 +79,7 @@ def test_a_notebook_is_run_and_becomes_a_page_without_what_is_hidden(site: Path)
 def test_a_notebook_that_is_left_out_is_not_run_and_pages_without_players_load_no_player(site: Path) -> None:
     html = (site / "saved.html").read_text(encoding="utf-8")
     assert "ZeroDivisionError" not in html
-    assert "nbws-replay" not in html
+    assert "nbws-recorded" not in html
 
 
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from nbws import App
 from nbws.common import Button, Form, Input, P, Titled
-from nbws.errors import NbwsError
 from nbws.playback import Playback
 from nbws.tape import documentation
 
@@ -112,10 +111,32 @@ def test_begun_again_with_the_same_name_it_is_a_new_one() -> None:
     assert "2 clients, 2 messages" in repr(second)
 
 
-def test_where_nobody_has_connected_nothing_is_written_and_it_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(NbwsError, match="nobody has connected"):
-        counting_app().record("count").save()
+def test_where_nobody_has_connected_nothing_is_written_and_it_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counting_app().record("count").save()
     assert list(tmp_path.iterdir()) == []
+    assert "Nobody has connected since app.record('count'), so nothing is saved." in capsys.readouterr().out
+
+
+def test_a_session_in_which_nobody_said_anything_replaces_no_other_as_run_all_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = counting_app()
+
+    async def only_look() -> None:
+        async with app.client().ws("/ws"):
+            pass
+
+    with app.record("count"):
+        asyncio.run(only_look())
+    assert Playback.loads((tmp_path / "count.replay.json").read_text("utf-8")).messages == 0
+    with app.record("count"):
+        asyncio.run(two_talk(app))
+    with app.record("count"):
+        asyncio.run(only_look())
+    assert Playback.loads((tmp_path / "count.replay.json").read_text("utf-8")).messages == 2
+    assert "Nobody has said anything since app.record('count'), so count.replay.json is as" in capsys.readouterr().out
 
 
 def test_a_cell_that_fails_writes_nothing(tmp_path: Path) -> None:

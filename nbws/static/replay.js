@@ -500,7 +500,7 @@
     if (!entry.says) return entry.text !== undefined ? `“${entry.text}”` : "something binary";
     const text = (value) => (typeof value === "string" ? `“${value}”` : JSON.stringify(value)), fields = Object.entries(entry.says);
     if (fields.length === 1) return text(fields[0][1]);
-    return fields.map(([name, value]) => `${name}: ${text(value)}`).join(", ") || "nothing but that it was there";
+    return fields.map(([name, value]) => `${name}: ${text(value)}`).join(", ") || "something without words";
   }
   /* Whether a message of a page says what was said then; what the page sends beyond that does not matter. */
   function matches(entry, data) {
