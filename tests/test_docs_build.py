@@ -48,8 +48,8 @@ shown_paths startup_table tell_of_blocked visits works
 CONNECTIONS_OWN = set(
     """
 drained drained_from_thread end flushed is_above_high_water is_ending keep key leave_off log look_again look_at offer
-on_closing on_new_version on_pin park pin poke poked record release reply send_here send_now sent sent_so_far shadow unpark
-wait_for write
+on_closing on_new_version on_pin park pin poke poked record release reply send_here send_now sent sent_so_far shadow
+unpark wait_for write
 """.split()
 )
 TAPES_OWN = {"connects", "has_page_for", "hears", "playback", "secrets", "serves", "take"}
