@@ -129,7 +129,7 @@ class Commands(_Listing):
     def lines(self) -> Iterator[str]:
         from nbws.cli import main
 
-        top = click.Context(main, info_name="nbws", terminal_width=80)
+        top = click.Context(main, info_name="nbws", terminal_width=80, **main.context_settings)
         yield "## nbws"
         yield from _block(main.get_help(top))
         for name, command in sorted(main.commands.items()):
