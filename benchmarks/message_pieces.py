@@ -114,11 +114,7 @@ def _measured(app: App, handler: Any, client: socket.socket, batches: int) -> di
     at.deliver_to(sink)
     return {
         "from the bytes to a text: picows' parser and its callback": parsed,
-        "the worker: what is live, its task and context, counting, guarding": whole
-        - parsed
-        - decoded
-        - run_
-        - answered,
+        "the worker: what is live, its task and context, counting": whole - parsed - decoded - run_ - answered,
         "JSON to arguments, in one step": decoded,
         'the author\'s `Div("Hello " + msg, id="out")`': run_,
         "the answer: out of band, past the outbox, to its frame": answered - sent,
