@@ -107,6 +107,9 @@ class Socket(Protocol):
     def push(self, data: str | bytes) -> bool:
         """Send one message at once. False, and nothing is sent, where its `send` would wait or raise."""
 
+    def push_text(self, encoded: bytes) -> bool:
+        """The same with a text that is in UTF-8 already."""
+
     def deliver_to(self, sink: Sink | None) -> None:
         """Hand each message to *sink* when it comes, and not to `receive`, which tells of the end alone.
 
@@ -225,7 +228,7 @@ class Connection:
         "_outbox",
         "_park_timer",
         "_poked",
-        "_pushes",
+        "_pusher",
         "_recorded",
         "_socket",
         "_taken",
@@ -275,7 +278,7 @@ class Connection:
         self._away_since = 0  # how many frames had been sent when the client was cut off
         self._answer: str | None = None  # to a client that asks whether anybody is there
         self._is_writing = False  # and the server has not taken it yet
-        self._pushes: Callable[[str | bytes], bool] | None = None  # where nothing waits: what sends at once
+        self._pusher: Socket | None = None  # where nothing waits: what sends at once
         self._held: Frame | None = None  # of the outbox, which could not be sent at once; it comes first
         self._written = 0  # bytes handed to the socket
         self._taken, self._taken_at = 0, 0.0  # how many of them it has passed on, and when that was more than before
@@ -472,12 +475,12 @@ class Connection:
 
     def _flush(self) -> None:
         """Send what waits as far as it need not wait, and leave the rest to the writer. On the loop only."""
-        while self._pushes is not None and self._close is None and not (self._gone or self._is_writing or self._held):
+        while self._pusher is not None and self._close is None and not (self._gone or self._is_writing or self._held):
             waiting = self._next()
             if waiting is None:
                 return
             data, size = waiting
-            if not self._pushes(data):
+            if not self._pusher.push(data):
                 self._held = waiting
                 break
             if self.sent is not None:
@@ -499,11 +502,12 @@ class Connection:
         """Send one frame past the outbox, where nothing waits in it. False where it has to wait, or is not sent."""
         return threading.get_ident() == self._thread and self._push_here(data, size)
 
-    def _push_here(self, data: str | bytes, size: int) -> bool:
-        """The same on the connection's loop."""
-        if self._pushes is None or self._outbox.waiting_bytes or self._is_writing:
+    def _push_here(self, data: str | bytes, size: int, encoded: bytes | None = None) -> bool:
+        """The same on the connection's loop; *encoded* is *data* too, where that is to be sent to many."""
+        pusher = self._pusher
+        if pusher is None or self._outbox.waiting_bytes or self._is_writing or self._close is not None or self._gone:
             return False
-        if self._close is not None or self._gone or not self._pushes(data):
+        if not (pusher.push(data) if encoded is None else pusher.push_text(encoded)):
             return False
         if self.sent is not None:
             self.sent.append(data, size, self._loop.time())
@@ -613,7 +617,7 @@ class Connection:
             for data in first:
                 await self._hand_over(transmit, data, _size(data))
             if is_straight and socket is not None:
-                self._pushes = socket.push
+                self._pusher = socket
             while True:
                 await self._filled.wait()
                 self._filled.clear()
@@ -637,7 +641,7 @@ class Connection:
                 self._gone = True
             return False
         finally:
-            self._is_writing, self._pushes = False, None
+            self._is_writing, self._pusher = False, None
             self._filled.set()  # for who takes from the outbox next
             self._drained.set()
 
@@ -858,6 +862,11 @@ def offer_all(connections: Iterable[Connection], data: str) -> None:
             connection.offer(data)
         return
     frame, size = _prepared(data)
-    waiting = [each for each in connections if not each._push(frame, size) and each._queue(frame, size)]
+    encoded, here = frame.encode() if isinstance(frame, str) else frame, threading.get_ident()
+    waiting = []
+    for each in connections:
+        is_sent = each._thread == here and each._push_here(frame, size, encoded)
+        if not is_sent and each._queue(frame, size):
+            waiting.append(each)
     if waiting:
         tell_all(waiting, Connection._flush, at_once=_SENT_AT_ONCE)

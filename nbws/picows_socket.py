@@ -240,16 +240,24 @@ class PicowsSocket(UvicornSocket, WSListener):
     # -- what is sent
 
     def push(self, data: str | bytes) -> bool:
-        if not self._may_push:
-            if not self._has_frames:
-                return super().push(data)
-            if self._picows is None and self.conn.state is State.OPEN:
-                self._begin()
-            if not self._may_push:
-                return False
+        if not self._may_push and not self._is_ready():
+            return not self._has_frames and super().push(data)
         self._is_quiet = False
         self._frames.send(_TEXT if isinstance(data, str) else _BINARY, data)  # type: ignore[union-attr]
         return True
+
+    def push_text(self, encoded: bytes) -> bool:
+        if not self._may_push and not self._is_ready():
+            return not self._has_frames and super().push_text(encoded)
+        self._is_quiet = False
+        self._frames.send(_TEXT, encoded)  # type: ignore[union-attr]
+        return True
+
+    def _is_ready(self) -> bool:
+        """Whether a message can be written, now that picows is there for it."""
+        if self._has_frames and self._picows is None and self.conn.state is State.OPEN:
+            self._begin()
+        return self._may_push
 
     def _look(self) -> None:
         is_open = self._frames is not None and self.conn.state is State.OPEN

@@ -115,12 +115,15 @@ class UvicornSocket(WebsocketDoor):
         return getattr(receive, "__self__", None) is self and getattr(send, "__self__", None) is self
 
     def push(self, data: str | bytes) -> bool:
+        return self.push_text(data.encode()) if isinstance(data, str) else self._push(self.conn.send_binary, data)
+
+    def push_text(self, encoded: bytes) -> bool:
+        return self._push(self.conn.send_text, encoded)
+
+    def _push(self, send: Callable[[bytes], None], data: bytes) -> bool:
         if self.conn.state is not State.OPEN or not self.writable.is_set() or self.disconnected:
             return False
-        if isinstance(data, str):
-            self.conn.send_text(data.encode())
-        else:
-            self.conn.send_binary(data)
+        send(data)
         self.transport.write(b"".join(self.conn.data_to_send()))
         return True
 

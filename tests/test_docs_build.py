@@ -36,14 +36,14 @@ APPS_OWN = set(
     """
 admit bound_before check_run forget hear hook in_thread inspect is_authors loop_for on_problem panel_key policy
 recorded_messages redacted replay report retire retry roll_back run_begins run_ends secret_key serving_loop
-startup_table tell_of_blocked visits works
+shown_paths startup_table tell_of_blocked visits works
 """.split()
 )
 CONNECTIONS_OWN = set(
     """
 drained drained_from_thread end flushed is_above_high_water is_ending keep key leave_off log look_again look_at offer
-on_closing on_new_version on_pin park pin poke poked record release reply send_now sent sent_so_far shadow unpark
-wait_for write
+on_closing on_new_version on_pin park pin poke poked record release reply send_here send_now sent sent_so_far shadow
+unpark wait_for write
 """.split()
 )
 VERSIONS_OWN = {"definition", "has_failed", "take", "target"}

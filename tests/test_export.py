@@ -363,7 +363,7 @@ def test_the_tutorials_are_exported_by_one_command() -> None:
     notebooks = [str(path) for path in sorted(NOTEBOOKS.glob("0[123]*.ipynb"))]
     told = CliRunner().invoke(main, ["export", *notebooks])
     assert told.exit_code == 0, told.output
-    assert "chat.py: 4 cells of the 7 with code in " in told.output
+    assert "chat.py: 4 cells of the 9 with code in " in told.output
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["chat.py", "life.py", "session.py"]
     for path in Path.cwd().iterdir():
         ast.parse(path.read_text())
