@@ -17,7 +17,7 @@ from nbws.notebook.file import Cell, cells_in, is_skipped
 from nbws.notebook.preview import MIME
 from nbws.playback import SUFFIX, Playback, cleaned
 
-__all__ = ["DocsError", "Shown", "check_installed", "documented", "shown_source"]
+__all__ = ["DocsError", "Shown", "cells_of", "check_installed", "documented", "shown_source"]
 
 _MODULES = ("selectolax", "nbclient", "markdown_it", "mdit_py_plugins", "pygments")  # of the extra docs
 _KERNEL = "__import__('importlib').import_module('nbws.notebook.on_record')"
@@ -84,12 +84,9 @@ def documented(
     Raises DocsError for a cell or a handler that fails, and for a recording that is named and not there.
     """
     text = text if text is not None else path.read_text(encoding="utf-8")
-    try:
-        notebook = json.loads(text)
-        cells = cells_in(text)
-        run = run and not is_skipped(text)
-    except ValueError as exc:
-        raise DocsError(f"{path.name} is no notebook: {exc}") from exc
+    cells = cells_of(path, text)
+    notebook = json.loads(text)
+    run = run and not is_skipped(text)
     made = _Made()
     coded = [cell for cell in notebook["cells"] if cell.get("cell_type") == "code"]
     if run:
@@ -108,6 +105,14 @@ def documented(
         _show(cell, looks, [each for each in outputs_of if each is not None])
         shown += [] if "cell" in looks.removes or not (looks.source.strip() or cell["outputs"]) else [cell]
     return {**notebook, "cells": shown}
+
+
+def cells_of(path: Path, text: str | None = None) -> list[Cell]:
+    """The cells of the notebook at *path*, or of its *text*, that are to be run. Raises DocsError for what is none."""
+    try:
+        return cells_in(text if text is not None else path.read_text(encoding="utf-8"))
+    except ValueError as exc:
+        raise DocsError(f"{path.name} is no notebook: {exc}") from exc
 
 
 def shown_source(source: str, tags: Sequence[str] = ()) -> Shown:

@@ -22,11 +22,11 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
-from nbws.docs import documented
+from nbws.docs import cells_of, documented
 from nbws.docs_pyodide import RUN_HERE, collect, page_parts
 from nbws.errors import NbwsError
 from nbws.html import Safe, Tag, ft, to_xml
-from nbws.notebook.file import Cell, cells_in
+from nbws.notebook.file import Cell
 from nbws.player import bundle, player, safe_json, still, style
 from nbws.running import Progress
 
@@ -97,7 +97,7 @@ def write_page(
     if not notebook.is_file():
         raise NbwsError(f"there is no notebook {notebook}")
     written = (output if output is not None else Path(f"{notebook.stem}.html")).absolute()
-    cells = cells_in(notebook.read_text(encoding="utf-8")) if run else []
+    cells = cells_of(notebook) if run else []
     with Progress(notebook.name, len(cells)) as progress:
         begun = False
 
@@ -157,7 +157,7 @@ def render(notebook: Mapping[str, Any], path: Path, *, run_here: RunHere | None 
 
 def notebook_cells(path: Path) -> list[dict[str, Any]]:
     """The cells of the notebook at *path* that are to be run, hidden ones too, for `nbwsRunHere`."""
-    cells = cells_in(path.read_text(encoding="utf-8"))
+    cells = cells_of(path)
     return [{"id": cell.id, "source": cell.source, "tags": list(cell.tags)} for cell in cells]
 
 

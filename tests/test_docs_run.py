@@ -83,5 +83,17 @@ def test_a_notebook_that_does_not_run_gives_no_page_and_says_where_it_fails(tmp_
 
 def test_what_is_no_notebook_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.ipynb").write_text("no json")
-    assert "x.ipynb" in nbws_docs(tmp_path, "x.ipynb", "--no-run").stderr
+    for run in ("--run", "--no-run"):
+        assert nbws_docs(tmp_path, "x.ipynb", run).stderr.startswith("Error: x.ipynb is no notebook")
     assert "there is no notebook gone.ipynb" in nbws_docs(tmp_path, "gone.ipynb").stderr
+
+
+def test_what_it_needs_is_named_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nbws import docs
+    from nbws.errors import NbwsError
+
+    monkeypatch.setattr(docs, "_MODULES", ("json", "not_there"))
+    with pytest.raises(
+        NbwsError, match=r"nbws docs needs not-there, which is not installed here; pip install 'nbws\[docs\]'"
+    ):
+        docs.check_installed("nbws docs")
