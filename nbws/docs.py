@@ -56,6 +56,7 @@ class _Made:
 
     recordings: Sequence[_Recording] = ()
     pages: Sequence[tuple[str, str, Playback]] = ()  #: app, path, the page as it was served in the end
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  #: by app: address -> data URL
     clean: Callable[[str], str] = str
 
 
@@ -172,13 +173,13 @@ def _run(
         )
     except NotebookFailure as exc:
         raise DocsError(f"{path.name} does not run, so there are no docs of it.\n\n{exc}") from exc
-    answer = ran.answer or {"recordings": [], "pages": [], "secrets": []}
+    answer = ran.answer or {"recordings": [], "pages": [], "files": {}, "secrets": []}
     clean = cleaned(answer["secrets"])
     recordings = [
         _Recording(each["app"], each["name"], Playback.loads(clean(each["session"]))) for each in answer["recordings"]
     ]
     pages = [(each["app"], each["path"], Playback.loads(clean(each["session"]))) for each in answer["pages"]]
-    return _Made(recordings, pages, clean), ran.outputs, ran.counts
+    return _Made(recordings, pages, answer["files"], clean), ran.outputs, ran.counts
 
 
 def _told(
@@ -196,7 +197,8 @@ def _told(
         session = _session(facts, path, made)
         name = facts.get("path", "/")
         if session is not None:
-            shown = player(session.at_path(name), facts)
+            files = made.files.get(str(facts.get("app")), {})
+            shown = player(session.at_path(name).with_files(files), facts)
         else:
             shown = still(f"Here the notebook shows the live page {name}. There is no recording of it.")
         told["data"] = {"text/html": shown, "text/plain": f"preview of {name}"}

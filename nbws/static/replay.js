@@ -8,7 +8,7 @@
   // Milliseconds: the longest wait between two lines, the shortest before an input, and until an input counts as said.
   const LONGEST = 2000, BEFORE_INPUT = 700, UNHEARD = 1000;
   const REDACTED = "(redacted)";
-  const POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+  const POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' data:; style-src 'unsafe-inline' data:; "
     + "img-src data: blob:; media-src data: blob:; font-src data:; form-action 'none'";
 
   /* -- in a client's frame, before anything else of its page */
