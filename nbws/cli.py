@@ -140,13 +140,18 @@ def export(notebooks: tuple[str, ...], output: str | None) -> None:
 @click.argument("notebook", type=_NOTEBOOK)
 @click.option("-o", "--output", default=None, help="The page to write; NOTEBOOK's name with .html otherwise.")
 @click.option("--run/--no-run", default=True, help="Run the cells, or take the outputs that are saved in NOTEBOOK.")
-def docs(notebook: str, output: str | None, run: bool) -> None:
+@click.option(
+    "--pyodide", metavar="DIR", default=None, help="Let readers run the app: a folder of Pyodide, or its URL."
+)
+@click.option("--with", "packages", metavar="PACKAGE", multiple=True, help="A package that it imports; with --pyodide.")
+def docs(notebook: str, output: str | None, run: bool, pyodide: str | None, packages: tuple[str, ...]) -> None:
     """Write NOTEBOOK as one page of HTML in which its previews can be played.
 
     \b
     Examples
       nbws docs notebooks/01-chat.ipynb                writes ./01-chat.html
       nbws docs notebooks/01-chat.ipynb -o chat.html
+      nbws docs notebooks/01-chat.ipynb --pyodide package    after `npm pack pyodide`, unpacked
 
     Its cells are run from top to bottom, headless. In the place of each preview stands the page as
     it looked in the end; with script it plays what clients said and what they were answered: those
@@ -155,6 +160,9 @@ def docs(notebook: str, output: str | None, run: bool) -> None:
 
     The page loads nothing from anywhere and works from a file. `#| hide`, `#| hide_input` and
     `#| eval: false` do what they do for nbdev. No credential, cookie or redacted field is in it.
+
+    With --pyodide its players have a button that runs the app itself, in the reader's browser, by
+    what is in the folder run-here beside the page.
     """
     from nbws.docs import check_installed
 
@@ -162,7 +170,8 @@ def docs(notebook: str, output: str | None, run: bool) -> None:
         check_installed("nbws docs")
         from nbws.docs_page import write_page
 
-        page, written = write_page(Path(notebook), Path(output) if output is not None else None, run=run)
+        to = Path(output) if output is not None else None
+        page, written = write_page(Path(notebook), to, run=run, pyodide=pyodide, packages=packages)
     except NbwsError as exc:
         raise click.ClickException(str(exc)) from exc
     for warning in page.warnings:

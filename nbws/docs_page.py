@@ -6,7 +6,7 @@ import base64
 import html
 import mimetypes
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
-from nbws.docs import documented
+from nbws.docs import cells_of, documented
+from nbws.docs_pyodide import RUN_HERE, collect, page_parts
 from nbws.errors import NbwsError
 from nbws.html import Safe, Tag, ft, to_xml
-from nbws.notebook.file import Cell, cells_in
+from nbws.notebook.file import Cell
 from nbws.player import bundle, player, safe_json, still, style
 from nbws.running import Progress
 
@@ -37,7 +38,7 @@ _ELSEWHERE = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _LIGHT, _DARK = "default", "github-dark"
 _POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' data:; style-src 'unsafe-inline' data:; "
     "img-src data: blob:; media-src data: blob:; font-src data:"
 )
 
@@ -79,15 +80,24 @@ def notebook_page(
     return render(notebook, path, run_here=run_here)
 
 
-def write_page(notebook: Path, output: Path | None = None, *, run: bool = True) -> tuple[Page, Path]:
+def write_page(
+    notebook: Path,
+    output: Path | None = None,
+    *,
+    run: bool = True,
+    pyodide: str | None = None,
+    packages: Iterable[str] = (),
+) -> tuple[Page, Path]:
     """Write the page of *notebook*, with a bar on a terminal. Gives it, and where it is: *output*, or NAME.html here.
 
-    Raises NbwsError where there is no notebook, or where it does not run; nothing is written then.
+    With *pyodide*, a folder or an address, its players offer to run the app in the reader's browser, with *packages*
+    beside those of nbws; what that needs is in a folder `run-here` beside the page.
+    Raises NbwsError where there is no notebook, or where it does not run; no page is written then.
     """
     if not notebook.is_file():
         raise NbwsError(f"there is no notebook {notebook}")
     written = (output if output is not None else Path(f"{notebook.stem}.html")).absolute()
-    cells = cells_in(notebook.read_text(encoding="utf-8")) if run else []
+    cells = cells_of(notebook) if run else []
     with Progress(notebook.name, len(cells)) as progress:
         begun = False
 
@@ -98,7 +108,11 @@ def write_page(notebook: Path, output: Path | None = None, *, run: bool = True) 
             begun = True
             progress.begins(cell)
 
-        page = notebook_page(notebook, run=run, begins=begins)
+        here = None
+        if pyodide is not None:
+            collect(written.parent / RUN_HERE, pyodide, packages, opens_as_file=True)
+            here = RunHere(f"{RUN_HERE}/", *page_parts())
+        page = notebook_page(notebook, run=run, begins=begins, run_here=here)
     written.parent.mkdir(parents=True, exist_ok=True)
     written.write_text(page.html, encoding="utf-8")
     return page, written
@@ -143,7 +157,7 @@ def render(notebook: Mapping[str, Any], path: Path, *, run_here: RunHere | None 
 
 def notebook_cells(path: Path) -> list[dict[str, Any]]:
     """The cells of the notebook at *path* that are to be run, hidden ones too, for `nbwsRunHere`."""
-    cells = cells_in(path.read_text(encoding="utf-8"))
+    cells = cells_of(path)
     return [{"id": cell.id, "source": cell.source, "tags": list(cell.tags)} for cell in cells]
 
 

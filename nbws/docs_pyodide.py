@@ -28,7 +28,10 @@ import nbws
 from nbws.errors import NbwsError
 from nbws.notebook.file import Cell
 
-__all__ = ["MANIFEST", "Pyodide", "Shipped", "collect", "run_here", "write_page"]
+__all__ = ["MANIFEST", "RUN_HERE", "Pyodide", "Shipped", "collect", "page_parts", "run_here", "write_page"]
+
+RUN_HERE = "run-here"
+"""What the folder is called, beside a page that it is for."""
 
 MANIFEST = "run-here.json"
 PACKAGES = "packages.zip"
@@ -336,10 +339,7 @@ def run_here(
     *clients* is how many see the page at *path*, where no cell shows the app. *ready* starts it when the page is
     opened, without a button.
     """
-    given = [
-        {"id": cell.id, "number": cell.number, "source": cell.source, "may_fail": "raises-exception" in cell.tags}
-        for cell in cells
-    ]
+    given = [{"id": cell.id, "source": cell.source, "tags": cell.tags} for cell in cells]
     options = {"base": base, "cells": given, "clients": clients, "path": path, "ready": ready}
     data = json.dumps(options, ensure_ascii=False).replace("<", "\\u003c")
     at = html.escape(base)
@@ -350,11 +350,17 @@ def run_here(
     )
 
 
+def page_parts() -> tuple[str, str]:
+    """(the script, the style) of a page that calls `nbwsRunHere`, to stand in the page itself."""
+    script, style = ((_HOME / "static" / name).read_text(encoding="utf-8") for name in _SCRIPTS[:2])
+    return script, style
+
+
 def write_page(
     file: Path, cells: Sequence[Cell], pyodide: str, *, title: str = "", packages: Iterable[str] = (), **options: Any
 ) -> list[Shipped]:
     """Write a page that runs *cells* into *file*, and what it runs with into a folder `run-here` beside it."""
-    shipped = collect(file.parent / "run-here", pyodide, packages, opens_as_file=True)
+    shipped = collect(file.parent / RUN_HERE, pyodide, packages, opens_as_file=True)
     name = html.escape(title or file.stem)
     file.write_text(
         "<!doctype html>\n"

@@ -143,13 +143,8 @@ def test_the_markup_holds_the_cells_whatever_is_in_them() -> None:
     markup = run_here([Cell("a", 1, "'</script><!--'")], base='x"y/')
     assert "</script><!--" not in markup
     data = markup.partition('application/json">')[2].partition("</script>")[0]
-    assert json.loads(data)["cells"] == [{"id": "a", "number": 1, "source": "'</script><!--'", "may_fail": False}]
+    assert json.loads(data)["cells"] == [{"id": "a", "source": "'</script><!--'", "tags": []}]
     assert 'href="x&quot;y/inpage.css"' in markup
-
-
-def test_a_cell_that_is_to_raise_may_fail() -> None:
-    markup = run_here([Cell("a", 1, "1 / 0", ("raises-exception",))])
-    assert '"may_fail": true' in markup
 
 
 def test_a_page_is_written_with_its_folder(pyodide: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from nbws.inpage.cells import bundle_of
 from nbws.inpage.host import Host
-from nbws.notebook.preview import IN_PAGE
+from nbws.notebook.preview import MIME
 from nbws.runs import has_threads
 
 CHAT = """
@@ -224,9 +224,9 @@ def count(n: int):
 async def test_showing_the_app_asks_the_page_for_its_clients(page: Page) -> None:
     ended = await page.run(CHAT + "\napp.preview('/', clients=2)")
     (shown,) = ended["shown"]
-    assert shown["data"][IN_PAGE] == {"app": ended["own"], "path": "/", "clients": 2, "height": None}
+    assert shown["data"][MIME] == {"app": ended["own"], "path": "/", "clients": 2, "height": None}
     ended = await page.run("app", "b")
-    assert ended["shown"][0]["data"][IN_PAGE]["clients"] == 1
+    assert ended["shown"][0]["data"][MIME]["clients"] == 1
 
 
 @in_page

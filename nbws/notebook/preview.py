@@ -10,13 +10,10 @@ from urllib.parse import urlencode
 from nbws.html import Safe, ft, to_xml
 from nbws.security import TICKET
 
-__all__ = ["IN_PAGE", "MIME", "InPage", "Preview", "Previews"]
+__all__ = ["MIME", "InPage", "Preview", "Previews"]
 
 MIME = "application/vnd.nbws.preview+json"
 """The type of the output by which a saved notebook tells that it shows a preview."""
-
-IN_PAGE = "application/vnd.nbws.in-page+json"
-"""What `app` shows where it runs in the reader's browser: which clients the page is to open."""
 
 _STATIC = Path(__file__).parent.parent / "static"
 
@@ -144,4 +141,4 @@ class InPage:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         asked = {"app": self.app, "path": self.path, "clients": self.clients, "height": self.height}
-        return {IN_PAGE: asked, "text/plain": f"the client of {self.path} is in this page"}
+        return {MIME: asked, "text/plain": f"the client of {self.path} is in this page"}

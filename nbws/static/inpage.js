@@ -2,10 +2,11 @@
    edit cells and run them. `nbwsRunHere(element, {base, cells, clients, path, ready})` fills *element*:
 
      base     where the folder of nbws.docs_pyodide.collect is
-     cells    [{id, number, source, may_fail}], in the order in which they are run
-     clients  how many frames show the page at `path`, at the least; a cell that shows the app says where and may ask for more
+     cells    [{id, source, tags}], in the order in which they are run; one that is tagged `raises-exception` may fail
+     clients  how many frames show the page at `path`, at the least; a cell that shows the app says where, and may ask for more
+     app      the number of the app that they show, and nothing of what cells show; null is what the notebook shows
      ready    start at once, without a button
-     stopped  called when the reader has stopped it
+     stopped  called when the reader wants to be back at what the page shows without it
 
    and gives {start, stop, host}, which is `element.nbwsRun` as well. A frame is a document of its own that has no server: what it fetches, posts and opens as a
    websocket is handed to the worker, and nothing goes over the network. */
@@ -18,7 +19,7 @@
     packages: "Unpacking the packages…",
     nbws: "Starting nbws…",
   };
-  const IN_PAGE = "application/vnd.nbws.in-page+json";
+  const PREVIEW = "application/vnd.nbws.preview+json";
   const HOST = "http://testserver";  // what the app takes itself to be at, as in its tests
   const KEPT_LINES = 200, LINES = 24;
 
@@ -496,10 +497,10 @@
   /* -- a cell: an editor, a button, and what it shows */
 
   class Cell {
-    constructor(given, run) {
-      Object.assign(this, { id: given.id, number: given.number, source: given.source, mayFail: Boolean(given.may_fail) });
+    constructor(given, number, run) {
+      Object.assign(this, { id: given.id, number, source: given.source, mayFail: (given.tags || []).includes("raises-exception") });
       this.editor = make("textarea", {
-        spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": `Cell ${given.number}`,
+        spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": `Cell ${number}`,
         onkeydown: (event) => this.key(event, run), oninput: () => this.changed(),
       });
       this.editor.value = given.source;
@@ -510,7 +511,7 @@
       this.fold = make("button", { type: "button", class: "nbws-run-fold", onclick: () => { this.isFolded = !this.isFolded; this.changed(); } });
       this.isFolded = !/^\s*(@|%%ws)/m.test(given.source);  // what defines handlers is what one comes to edit
       this.element = make("div", { class: "nbws-run-cell", "data-state": "" },
-        make("div", { class: "nbws-run-cell-head" }, make("span", { class: "nbws-run-number" }, `[${given.number}]`), this.button, this.fold, this.state, this.reset),
+        make("div", { class: "nbws-run-cell-head" }, make("span", { class: "nbws-run-number" }, `[${number}]`), this.button, this.fold, this.state, this.reset),
         this.editor, this.output);
       this.changed();
     }
@@ -554,7 +555,7 @@
         else this.output.append(make("pre", { "data-name": name }, text));
       } else if (shows === "error") {
         this.output.append(make("div", { class: "nbws-run-error", role: "alert" }, make("b", {}, title), make("pre", {}, text)));
-      } else if (!data[IN_PAGE]) {
+      } else if (!data[PREVIEW]) {
         this.output.append(shown(data));
       }
     }
@@ -573,10 +574,10 @@
 
   let running = null;  // what stops the one that runs
 
-  function nbwsRunHere(element, { base, cells, clients = 2, path = "/", ready = false, stopped = null }) {
+  function nbwsRunHere(element, { base, cells, clients = 2, path = "/", app = null, ready = false, stopped = null }) {
     const home = new URL(base, document.baseURI);
     const button = make("button", { type: "button", class: "nbws-run-start", onclick: () => start() }, "Run it here");
-    const stopping = make("button", { type: "button", hidden: true, title: "End the app and all its clients", onclick: () => stop() }, "Stop");
+    const stopping = make("button", { type: "button", hidden: true, title: "End the app and all its clients", onclick: () => stop() }, stopped ? "Stop, and back" : "Stop");
     const status = make("span", { class: "nbws-run-status", role: "status", "aria-live": "polite" });
     const frames = make("div", { class: "nbws-run-clients" }), log = make("div", { class: "nbws-run-log", role: "log", "aria-label": "What the app says" });
     const own = make("div", { class: "nbws-run-cells" });
@@ -603,7 +604,7 @@
       all.hidden = false;
       say("loading", STAGES.worker);
       [opened, asked, versions, watched] = [[], [], new Map(), new Map()];
-      editors = cells.map((given) => new Cell(given, (cell) => run(cell)));
+      editors = cells.map((given, place) => new Cell(given, place + 1, run));
       for (const cell of editors) {
         cell.button.disabled = true;
         own.append(cell.element);
@@ -616,10 +617,9 @@
     }
 
     function stop() {
-      if (!host) return;
-      host.stop();
+      if (host) host.stop();
       host = null;
-      running = null;
+      if (running === stop) running = null;
       if (ran) ran({ ok: false, apps: [], own: null });
       own.replaceChildren();
       editors = [];
@@ -640,7 +640,7 @@
       own.replaceChildren();
       editors = [];
       button.hidden = false;
-      stopping.hidden = true;
+      stopping.hidden = !stopped;
       say("failed", `It could not be started: ${words}`);
     }
 
@@ -705,14 +705,16 @@
 
     function showIn(message) {
       const cell = editors.find(({ id }) => id === message.cell);
-      const wanted = message.shows === "display" && message.data[IN_PAGE];
+      const wanted = message.shows === "display" && message.data[PREVIEW];
       if (wanted) asked.push([wanted.app, wanted]);
       if (cell) cell.show(message);
     }
 
     /* The clients that cells have asked for by showing the app, at least so many as the page wants. */
     function openClients(told) {
-      const wanted = asked.splice(0);
+      let wanted = asked.splice(0);
+      const chosen = app === null || app === "" ? null : Number(app);
+      if (told && told.apps.includes(chosen)) wanted = [[chosen, { path, clients }]];
       if (!wanted.length && told && told.own !== null) wanted.push([told.own, { path, clients }]);
       const first = wanted[0];
       if (first && first[1].clients < clients && wanted.length === 1) first[1].clients = clients;
