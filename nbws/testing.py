@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 from nbws.errors import NbwsError
-from nbws.loops import wait
+from nbws.loops import can_be_suspended, wait
 from nbws.runs import has_threads
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "Line",
     "Visitor",
     "Visits",
-    "below_host",
 ]
 
 T = TypeVar("T")
@@ -266,11 +265,11 @@ class Client:
             raise
 
     async def _accepted(self, path: str, headers: Mapping[str, str] | None) -> Visitor:
-        line = self.line(path, {"type": "websocket", "scheme": "ws", "subprotocols": []}, headers or {})
+        line = self._line(path, {"type": "websocket", "scheme": "ws", "subprotocols": []}, headers or {})
         line.to_app.put({"type": "websocket.connect"})
         said = await line.from_app.get(_SECONDS)
         if said["type"] == "websocket.accept":
-            self.keep_cookies(_text(said.get("headers", ())))
+            self._keep_cookies(_text(said.get("headers", ())))
             return Visitor(self._app, line, path, self.__aexit__)
         if said["type"] == "error":
             raise said["error"]
@@ -322,12 +321,12 @@ class Client:
                     return answer
                 if answer.status_code in (301, 302, 303):
                     method, body, kind = "GET", b"", {}
-                path = below_host(urljoin(f"http://{HOST}{path}", target))
+                path = _below_host(urljoin(f"http://{HOST}{path}", target))
         raise NbwsError(f"{path} redirects without end")
 
     async def _exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         headers = {"accept": "text/html, */*", **headers, **({"content-length": str(len(body))} if body else {})}
-        line = self.line(path, {"type": "http", "scheme": "http", "method": method}, headers)
+        line = self._line(path, {"type": "http", "scheme": "http", "method": method}, headers)
         line.to_app.put({"type": "http.request", "body": body, "more_body": False})
         status, content = 0, b""
         found: list[tuple[str, str]] = []
@@ -338,13 +337,13 @@ class Client:
                 break  # answered before it was raised
             if said["type"] == "http.response.start":
                 status, found = said["status"], _text(said.get("headers", ()))
-                self.keep_cookies(found)
+                self._keep_cookies(found)
             elif said["type"] == "http.response.body":
                 content += said.get("body", b"")
         line.to_app.put({"type": "http.disconnect"})
         return Answer(status, found, content, path)
 
-    def line(self, path: str, kind: Mapping[str, Any], headers: Mapping[str, str]) -> Line:
+    def _line(self, path: str, kind: Mapping[str, Any], headers: Mapping[str, str]) -> Line:
         """A conversation with the app at *path*, for who speaks ASGI themselves. *kind* goes into its scope.
 
         Only while the client is on a visit: inside of `async with client`.
@@ -371,7 +370,7 @@ class Client:
         }
         return Line(self._app, scope, self._loop)
 
-    def keep_cookies(self, headers: Iterable[tuple[str, str]]) -> None:
+    def _keep_cookies(self, headers: Iterable[tuple[str, str]]) -> None:
         """Take the cookies that *headers* of an answer set, as a browser does."""
         for name, value in headers:
             if name == "set-cookie":
@@ -576,14 +575,16 @@ class _Host:
         if serving is not None:
             self._loop = serving
             return
-        if not has_threads():
-            raise NbwsError("a blocking client waits for a thread, and this Python has none; await app.client()'s")
+        running = _running_loop()
+        if running is not None and not has_threads():
+            self._loop = running
+            return
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nbws-client", daemon=True)
         self._thread.start()
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        if _running_loop() is self._loop:
+        if _running_loop() is self._loop and not can_be_suspended():
             work.close()
             raise NbwsError("a blocking client cannot wait for the loop that it is called on; await app.client()'s")
         return wait(self._loop, work)
@@ -614,7 +615,7 @@ def _body(fields: Mapping[str, Any] | None, value: Any) -> tuple[bytes, dict[str
     return b"", {}
 
 
-def below_host(url: str) -> str:
+def _below_host(url: str) -> str:
     address = urlsplit(url)
     if address.netloc != HOST:
         raise NbwsError(f"the app redirects to {url}, which is another host")
