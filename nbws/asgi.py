@@ -66,6 +66,7 @@ _FEED_PATH = "/_nbws/feed"
 _PANEL_PATH = "/_nbws/panel"
 _PANEL_BYTES = 256 * 1024  #: of one thing that the panel asks for
 _LOOK_SECONDS = 0.25  #: between two looks at each connection
+_PAGE_SECONDS = 3.0  #: that a page may take which is made for a recording
 _RENDERED = "nbws.rendered"  #: in a scope: the list that takes the page, in place of a client
 
 
@@ -348,7 +349,10 @@ class AsgiApp:
             asked |= {"headers": [(n, v) for n, v in scope["headers"] if n in (b"host", b"cookie", b"user-agent")]}
             asked |= {"type": "http", "method": "GET", "scheme": "http", "path": at, "raw_path": at.encode()}
             asked |= {"root_path": scope.get("root_path", ""), "query_string": query.encode()}
-            page = await self._render(asked)
+            try:
+                page = await asyncio.wait_for(self._render(asked), _PAGE_SECONDS)
+            except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+                continue  # the handshake waits for it
             if page is not None and opens(page.html, url):
                 for tape in tapes:
                     tape.serves(session, path, page.html)

@@ -17,7 +17,7 @@ from nbws.notebook.file import Cell, cells_in, is_skipped
 from nbws.notebook.preview import MIME
 from nbws.playback import SUFFIX, Playback, cleaned
 
-__all__ = ["DocsError", "Shown", "check_installed", "documented", "shown_source"]
+__all__ = ["DocsError", "Shown", "cells_of", "check_installed", "documented", "shown_source"]
 
 _MODULES = ("selectolax", "nbclient", "markdown_it", "mdit_py_plugins", "pygments")  # of the extra docs
 _KERNEL = "__import__('importlib').import_module('nbws.notebook.on_record')"
@@ -56,6 +56,7 @@ class _Made:
 
     recordings: Sequence[_Recording] = ()
     pages: Sequence[tuple[str, str, Playback]] = ()  #: app, path, the page as it was served in the end
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  #: by app: address -> data URL
     clean: Callable[[str], str] = str
 
 
@@ -84,12 +85,9 @@ def documented(
     Raises DocsError for a cell or a handler that fails, and for a recording that is named and not there.
     """
     text = text if text is not None else path.read_text(encoding="utf-8")
-    try:
-        notebook = json.loads(text)
-        cells = cells_in(text)
-        run = run and not is_skipped(text)
-    except ValueError as exc:
-        raise DocsError(f"{path.name} is no notebook: {exc}") from exc
+    cells = cells_of(path, text)
+    notebook = json.loads(text)
+    run = run and not is_skipped(text)
     made = _Made()
     coded = [cell for cell in notebook["cells"] if cell.get("cell_type") == "code"]
     if run:
@@ -108,6 +106,14 @@ def documented(
         _show(cell, looks, [each for each in outputs_of if each is not None])
         shown += [] if "cell" in looks.removes or not (looks.source.strip() or cell["outputs"]) else [cell]
     return {**notebook, "cells": shown}
+
+
+def cells_of(path: Path, text: str | None = None) -> list[Cell]:
+    """The cells of the notebook at *path*, or of its *text*, that are to be run. Raises DocsError for what is none."""
+    try:
+        return cells_in(text if text is not None else path.read_text(encoding="utf-8"))
+    except ValueError as exc:
+        raise DocsError(f"{path.name} is no notebook: {exc}") from exc
 
 
 def shown_source(source: str, tags: Sequence[str] = ()) -> Shown:
@@ -167,13 +173,13 @@ def _run(
         )
     except NotebookFailure as exc:
         raise DocsError(f"{path.name} does not run, so there are no docs of it.\n\n{exc}") from exc
-    answer = ran.answer or {"recordings": [], "pages": [], "secrets": []}
+    answer = ran.answer or {"recordings": [], "pages": [], "files": {}, "secrets": []}
     clean = cleaned(answer["secrets"])
     recordings = [
         _Recording(each["app"], each["name"], Playback.loads(clean(each["session"]))) for each in answer["recordings"]
     ]
     pages = [(each["app"], each["path"], Playback.loads(clean(each["session"]))) for each in answer["pages"]]
-    return _Made(recordings, pages, clean), ran.outputs, ran.counts
+    return _Made(recordings, pages, answer["files"], clean), ran.outputs, ran.counts
 
 
 def _told(
@@ -191,7 +197,8 @@ def _told(
         session = _session(facts, path, made)
         name = facts.get("path", "/")
         if session is not None:
-            shown = player(session.at_path(name), facts)
+            files = made.files.get(str(facts.get("app")), {})
+            shown = player(session.at_path(name).with_files(files), facts)
         else:
             shown = still(f"Here the notebook shows the live page {name}. There is no recording of it.")
         told["data"] = {"text/html": shown, "text/plain": f"preview of {name}"}

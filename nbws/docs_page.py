@@ -22,11 +22,11 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
-from nbws.docs import documented
+from nbws.docs import cells_of, documented
 from nbws.docs_pyodide import RUN_HERE, collect, notebook_cells, page_parts
 from nbws.errors import NbwsError
 from nbws.html import Safe, Tag, ft, to_xml
-from nbws.notebook.file import Cell, cells_in
+from nbws.notebook.file import Cell
 from nbws.player import bundle, player, safe_json, still, style
 from nbws.running import Progress
 
@@ -38,7 +38,7 @@ _ELSEWHERE = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _LIGHT, _DARK = "default", "github-dark"
 _POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' data:; style-src 'unsafe-inline' data:; "
     "img-src data: blob:; media-src data: blob:; font-src data:"
 )
 
@@ -97,7 +97,7 @@ def write_page(
     if not notebook.is_file():
         raise NbwsError(f"there is no notebook {notebook}")
     written = (output if output is not None else Path(f"{notebook.stem}.html")).absolute()
-    cells = cells_in(notebook.read_text(encoding="utf-8")) if run else []
+    cells = cells_of(notebook) if run else []
     with Progress(notebook.name, len(cells)) as progress:
         begun = False
 

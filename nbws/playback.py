@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote_plus, urlsplit
+from urllib.parse import parse_qsl, quote, unquote_plus, urljoin, urlsplit
 
 from nbws.errors import NbwsError
 from nbws.messages import REDACTED, without_headers
@@ -132,6 +132,41 @@ class Playback:
             clients=tuple(self.clients[old] for old in there),
             entries=tuple(entry for entry in entries if entry.clients),
         )
+
+    def with_files(self, files: Mapping[str, str]) -> Playback:
+        """The session with *files*, data URLs by their address in the app, in the place of those addresses."""
+        if not files:
+            return self
+
+        def filled(text: str, path: str) -> str:
+            def fill(found: re.Match[str]) -> str:
+                url = files.get(urljoin(path, html.unescape(found[3])))
+                return found[0] if url is None else f"{found[1]}{found[2]}{url}{found[2]}"
+
+            return _LOADING.sub(lambda tag: _ADDRESS.sub(fill, tag[0]), text)
+
+        def of(entry: Entry) -> Entry:
+            if entry.kind != SENT or not isinstance(entry.data, str) or not entry.clients:
+                return entry
+            data = filled(entry.data, self.clients[entry.clients[0]].path)
+            return replace(entry, data=data, size=len(data))
+
+        clients = (replace(each, page=filled(each.page, each.path) if each.page else None) for each in self.clients)
+        return replace(self, clients=tuple(clients), entries=tuple(map(of, self.entries)))
+
+    def files(self) -> set[str]:
+        """The addresses in the app of what its pages and fragments load: pictures, styles, scripts, media."""
+        texts = [(each.page or "", each.path) for each in self.clients]
+        for place, each in enumerate(self.clients):
+            texts += [(data, each.path) for data in self.heard_by(place)]
+        found = set()
+        for text, path in texts:
+            for tag in _LOADING.finditer(text):
+                for _, _, address in _ADDRESS.findall(tag[0]):
+                    url = urljoin(path, html.unescape(address))
+                    if url.startswith("/") and not url.startswith(("//", "/_nbws/")):
+                        found.add(url)
+        return found
 
     def document(self) -> dict[str, Any]:
         """It as values of JSON, as a player takes it."""
@@ -373,6 +408,10 @@ _ATTRIBUTES = r"""(?:[^>"']|"[^"]*"|'[^']*')*"""
 _FIELD = re.compile(rf"<(?:input|meta)\b({_ATTRIBUTES})>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([^\s"'=<>/]+)\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+)""")
 _WITH_VALUES = re.compile(r"""\b(?:data-)?hx-(?:vals|headers)\s*=\s*("[^"]*"|'[^']*')""", re.IGNORECASE)
+_LOADING = re.compile(
+    rf"<(?:img|script|source|video|audio|track|image|link(?=[^>]*stylesheet))\b{_ATTRIBUTES}>", re.IGNORECASE
+)
+_ADDRESS = re.compile(r"""(\s(?:src|href|poster)\s*=\s*)(["'])([^"'>]+)\2""", re.IGNORECASE)
 _PARAMETER = re.compile(r"""[?&](?:amp;)?([\w.-]+)=([^&"'\s#<>]+)""")
 _EMPTY_SCRIPT = re.compile(rf"<script\b({_ATTRIBUTES})></script>", re.IGNORECASE)
 

@@ -22,7 +22,7 @@ __all__ = ["bundle", "player", "safe_json", "still", "style"]
 
 _STATIC = Path(__file__).parent / "static"
 _IN_PAGES = ("htmx.min.js", "htmx-ext-ws.min.js", "nbws.css")  #: of nbws, what pages load and a replay needs
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline' data:; img-src data:; font-src data:; media-src data:"
 _PIXELS_OF_A_LINE = 34
 _LOWEST, _HIGHEST = 140, 460  #: pixels, of a frame that no script can measure
 

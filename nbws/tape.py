@@ -105,6 +105,7 @@ class Tape:
 
     @property
     def is_running(self) -> bool:
+        """Whether it takes up clients that connect now."""
         return self in self._log.tapes
 
     @property
@@ -144,7 +145,7 @@ class Tape:
             return path
         played = self.playback()
         if played.messages or (played.entries and not path.exists()):
-            path.write_text(played.dumps(), encoding="utf-8")
+            path.write_text(played.dumps(), encoding="utf-8", newline="\n")
             return path
         there = f"{path} is as it was" if path.exists() else "nothing is saved"
         missing = "said anything" if played.entries else "connected"

@@ -69,7 +69,7 @@ class Answer:
     """The response to a request. In a notebook it shows what a browser would."""
 
     def __init__(self, status_code: int, headers: list[tuple[str, str]], content: bytes, url: str) -> None:
-        self.status_code = status_code
+        self.status_code = status_code  #: such as 200
         self.content = content  #: the body
         self.url = url  #: the path and the query that it answers, of the last request where redirects were followed
         self.headers = dict(headers)  #: by lower-case name; the last one where a name comes twice
@@ -248,7 +248,7 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def ws(self, path: str, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[Visitor]:
-        """A websocket at *path*, left at the end. Raises Closed where the app refuses it."""
+        """`async with client.ws("/chat") as visitor:`, left at the end. Raises Closed where the app refuses it."""
         visitor = await self.connect(path, headers=headers)
         try:
             yield visitor
@@ -256,7 +256,7 @@ class Client:
             await visitor.close()
 
     async def connect(self, path: str, *, headers: Mapping[str, str] | None = None) -> Visitor:
-        """The same for whoever calls `close` themselves, cells later."""
+        """A websocket at *path* that stays until its `close()`, as from cell to cell. Raises Closed like `ws`."""
         await self.__aenter__()
         try:
             return await self._accepted(path, headers)
@@ -308,7 +308,10 @@ class Client:
         headers: Mapping[str, str] | None = None,
         follow: bool = True,
     ) -> Answer:
-        """Any request. What it raises in the app is answered as for a browser, and is in `app.errors`."""
+        """Any request, with a form of *fields* or with *json* as its body.
+
+        What it raises in the app is answered as for a browser, and is in `app.errors`.
+        """
         body, kind = _body(fields, json)
         async with self:
             for _ in range(_REDIRECTS):
@@ -485,7 +488,7 @@ class BlockingClient:
 
     @contextlib.contextmanager
     def ws(self, path: str, *, headers: Mapping[str, str] | None = None) -> Iterator[BlockingVisitor]:
-        """A websocket at *path*, left at the end. Raises Closed where the app refuses it."""
+        """`with client.ws("/chat") as visitor:`, left at the end. Raises Closed where the app refuses it."""
         visitor = self.connect(path, headers=headers)
         try:
             yield visitor
@@ -493,7 +496,7 @@ class BlockingClient:
             visitor.close()
 
     def connect(self, path: str, *, headers: Mapping[str, str] | None = None) -> BlockingVisitor:
-        """The same for whoever calls `close` themselves, cells later."""
+        """A websocket at *path* that stays until its `close()`, as from cell to cell. Raises Closed like `ws`."""
         self.__enter__()
         assert self._host is not None
         try:

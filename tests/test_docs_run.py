@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -19,8 +20,15 @@ def index(request, session):
     session["name"] = "ada"
     cookies = "; ".join(request.cookies.values())
     return Titled("Canary", P(app.token, id="token"), P(cookies, id="cookies"), P(id="out"),
+        Link(rel="stylesheet", href="/own.css"), Img(src="/secret.svg"),
         Form(Input(name="pin", value="pin-" + "canary"), ws_send=True),
         hx_ext="ws", ws_connect="/ws?pin=" + "query-" + "canary")
+
+@app.get("/own.css")
+def own_css(): return Response("#out { color: green }", media_type="text/css")
+
+@app.get("/secret.svg")
+def secret_svg(): return Response(f"<svg>{app.token}</svg>", media_type="image/svg+xml")
 
 @app.ws("/ws")
 async def ws(pin: str, ws):
@@ -67,6 +75,14 @@ def test_no_token_ticket_cookie_or_redacted_field_is_in_a_page(canary: Path) -> 
     assert html.count("(redacted)") >= 8  # they were there to be found
 
 
+def test_files_that_the_app_serves_are_in_its_page(canary: Path) -> None:
+    encoded = base64.b64encode(b"#out { color: green }").decode()
+    html = (canary / "canary.html").read_text(encoding="utf-8")
+    assert f"data:text/css;charset=utf-8;base64,{encoded}" in html
+    assert 'src="data:image/svg' not in html  # there is a secret in it
+    assert 'src=\\"/secret.svg\\"' in html
+
+
 def test_while_docs_are_made_no_file_is_written_beside_the_notebook(canary: Path) -> None:
     files = {each.name for each in canary.iterdir()} - {"ipython", ".ipython"}
     assert files == {"canary.ipynb", "canary.html", "secrets.json"}
@@ -83,5 +99,17 @@ def test_a_notebook_that_does_not_run_gives_no_page_and_says_where_it_fails(tmp_
 
 def test_what_is_no_notebook_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.ipynb").write_text("no json")
-    assert "x.ipynb" in nbws_docs(tmp_path, "x.ipynb", "--no-run").stderr
+    for run in ("--run", "--no-run"):
+        assert nbws_docs(tmp_path, "x.ipynb", run).stderr.startswith("Error: x.ipynb is no notebook")
     assert "there is no notebook gone.ipynb" in nbws_docs(tmp_path, "gone.ipynb").stderr
+
+
+def test_what_it_needs_is_named_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nbws import docs
+    from nbws.errors import NbwsError
+
+    monkeypatch.setattr(docs, "_MODULES", ("json", "not_there"))
+    with pytest.raises(
+        NbwsError, match=r"nbws docs needs not-there, which is not installed here; pip install 'nbws\[docs\]'"
+    ):
+        docs.check_installed("nbws docs")

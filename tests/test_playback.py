@@ -153,3 +153,23 @@ def test_a_page_is_known_by_the_websocket_that_it_opens() -> None:
     assert opens('<div ws-connect="/chat?x=1">', "/chat?y=2")
     assert opens("<div ws-connect='ws://127.0.0.1:5001/chat'>", "/chat")
     assert not opens('<div ws-connect="/chat">', "/other")
+
+
+def test_files_that_the_app_serves_are_known_by_their_address_and_put_in_its_place() -> None:
+    page = PlaybackPage(
+        "/rooms/a",
+        '<link rel="stylesheet" href="/x.css"><link rel="icon" href="/i.png"><script src=\'../x.js\'></script>'
+        '<script src="/_nbws/static/htmx.min.js"></script><img alt="1 > 0" src="pic.png?a=1&amp;b=2"><a href="/x.css">'
+        '<img src="data:image/png;base64,AA"><img src="https://a.example/y.png"><p ws-connect="/chat">',
+    )
+    lines = [line(OPENED, "a"), line(SENT, "a", data='<img id="n" src="/new.png">')]
+    session = Playback.of(lines, {"a": page})
+    assert session.files() == {"/x.css", "/x.js", "/rooms/pic.png?a=1&b=2", "/new.png"}
+    filled = session.with_files({"/x.css": "data:text/css,x", "/rooms/pic.png?a=1&b=2": "data:p", "/new.png": "data:n"})
+    assert filled.heard_by(0) == ['<img id="n" src="data:n">']
+    html = filled.clients[0].page or ""
+    assert '<link rel="stylesheet" href="data:text/css,x">' in html
+    assert '<img alt="1 > 0" src="data:p">' in html
+    assert '<a href="/x.css">' in html
+    assert "src='../x.js'" in html  # which was not given
+    assert session.with_files({}) is session

@@ -13,7 +13,7 @@ from lab import Browser
 from playwright.sync_api import FrameLocator, Locator, Page, expect
 
 from nbws import App
-from nbws.common import Button, Form, Input, Li, Strong, Titled, Ul
+from nbws.common import Button, Form, Input, Li, Option, P, Select, Strong, Style, Textarea, Titled, Ul
 from nbws.playback import Playback
 from nbws.player import bundle, player, style
 from nbws.snapshot import after_fragments
@@ -80,13 +80,15 @@ def session() -> Playback:
     return Playback.loads(tape.playback().dumps())
 
 
+def page_with(session: Playback) -> str:
+    script, styles = bundle(), style()
+    return f"<!doctype html><meta charset=utf-8><style>{styles}</style>{player(session)}<script>{script}</script>"
+
+
 @pytest.fixture
 def file(session: Playback, tmp_path: Path) -> Path:
     page = tmp_path / "page.html"
-    page.write_text(
-        f"<!doctype html><meta charset=utf-8><style>{style()}</style>{player(session)}<script>{bundle()}</script>",
-        "utf-8",
-    )
+    page.write_text(page_with(session), "utf-8")
     return page
 
 
@@ -224,3 +226,142 @@ def test_it_follows_the_theme_of_the_page_around_it(shown: Shown) -> None:
     expect(shown.client(0).locator("html")).to_have_attribute("data-theme", "light")
     shown.page.evaluate("document.documentElement.dataset.theme = 'dark'")
     expect(shown.client(0).locator("html")).to_have_attribute("data-theme", "dark")
+
+
+def controls_app() -> App:
+    app = App("controls of replays", record=5)
+
+    @app.get("/")
+    def index() -> Any:
+        return Titled(
+            "Controls",
+            P(id="out"),
+            Form(
+                Textarea(name="long"),
+                Select(Option("one", value="1"), Option("two", value="2"), name="pick"),
+                Input(name="yes", type="checkbox", value="on"),
+                Input(name="which", type="radio", value="a"),
+                Input(name="which", type="radio", value="b"),
+                Input(name="kind", type="hidden", value="form"),
+                Button("Save", name="do", value="save"),
+                Button("Drop", name="do", value="drop"),
+                ws_send=True,
+            ),
+            Form(Input(name="level", type="range", min=0, max=10), ws_send=True, hx_trigger="input"),
+            Button("Up", ws_send=True, hx_vals={"move": "up"}),
+            Button("Down", ws_send=True, hx_vals={"move": "down"}),
+            Input(name="find", ws_send=True, hx_trigger="keyup changed"),
+            hx_ext="ws",
+            ws_connect="/ws",
+        )
+
+    @app.ws("/ws")
+    async def ws(data: Any) -> Any:
+        return P(", ".join(f"{name}={value}" for name, value in data.items()), id="out")
+
+    return app
+
+
+SAID = [
+    {"long": "a\nb", "pick": "2", "yes": "on", "which": "b", "kind": "form", "do": "drop"},
+    {"level": 7},
+    {"move": "down"},
+    {"find": "needle"},
+    {"do": "save", "long": "", "pick": "1", "kind": "form"},
+]
+
+
+def test_what_a_page_has_to_say_it_with_says_it(browser: Browser, tmp_path: Path) -> None:
+    app = controls_app()
+
+    async def use() -> None:
+        async with app.client().ws("/ws") as visitor:
+            for fields in SAID:
+                await visitor.ask(**fields)
+            await visitor.ask(x=0.5, y=0.25)  # as a pointer does
+
+    tape = app.record("controls")
+    in_a_thread(use())
+    (tmp_path / "page.html").write_text(page_with(tape.playback()), "utf-8")
+    page = browser.new_page()
+    page.set_default_timeout(15_000)
+    page.goto((tmp_path / "page.html").as_uri())
+    step, out = page.locator(".nbws-replay-next"), page.frame_locator(".nbws-replay-frame").locator("#out")
+    step.click()
+    for number, fields in enumerate(SAID):
+        expect(page.locator(".nbws-replay-count")).to_contain_text(f"{number} of 6 said")
+        expect(page.locator(".nbws-replay-note")).to_contain_text("Next, client 1 said")
+        step.click()
+        expect(out).to_contain_text(", ".join(f"{name}={value}".replace("\n", " ") for name, value in fields.items()))
+    expect(page.locator(".nbws-replay-note")).to_contain_text("x: 0.5, y: 0.25")
+    assert page.locator(".nbws-recorded").get_attribute("data-unsaid") is None
+    step.click()
+    expect(out).to_have_text("x=0.5, y=0.25")
+    expect(page.locator(".nbws-recorded")).to_have_attribute("data-unsaid", "1")
+    page.context.close()
+
+
+def test_links_and_other_forms_are_answered_by_a_note_and_a_page_as_high_as_its_frame_does_not_grow(
+    browser: Browser, tmp_path: Path
+) -> None:
+    app = App("links of replays", record=5)
+
+    @app.get("/")
+    def index() -> Any:
+        from nbws.common import A
+
+        return Titled(
+            "Links",
+            Style("body { min-height: 100vh; padding-bottom: 30px; box-sizing: content-box }"),
+            A("elsewhere", href="https://elsewhere.example/"),
+            Form(Button("Log in"), action="/login", method="post"),
+            Button("Get", hx_get="/more"),
+            P(id="out"),
+            hx_ext="ws",
+            ws_connect="/ws",
+        )
+
+    @app.ws("/ws")
+    async def ws(text: str) -> Any:
+        return P(text, id="out")
+
+    async def use() -> None:
+        async with app.client().ws("/ws") as visitor:
+            await visitor.ask(text="hi")
+
+    tape = app.record("links")
+    in_a_thread(use())
+    (tmp_path / "page.html").write_text(page_with(tape.playback()), "utf-8")
+    page = browser.new_page()
+    page.set_default_timeout(10_000)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((tmp_path / "page.html").as_uri())
+    page.locator(".nbws-replay-next").click()
+    frame, note = page.frame_locator(".nbws-replay-frame"), page.locator(".nbws-replay-note")
+    expect(note).to_contain_text("Next, client 1 said")
+    for name, target in (("elsewhere", "https://elsewhere.example/"), ("Log in", "/login"), ("Get", "/more")):
+        frame.get_by_text(name, exact=True).click()
+        expect(note).to_have_text(f"This is a recording: it has no page beyond this one ({target}).")
+    assert page.locator(".nbws-replay-frame").evaluate("frame => frame.clientHeight") < 1000
+    assert [url for url in asked if not url.startswith(("file:", "about:", "data:"))] == []
+    page.context.close()
+
+
+def test_a_page_that_opens_no_websocket_is_told_of(browser: Browser, tmp_path: Path) -> None:
+    app = App("forgotten extension", record=5)
+    app.get("/")(lambda: Titled("x", P(id="out"), ws_connect="/ws"))  # no hx_ext="ws"
+    app.ws("/ws")(lambda data: P(data["text"], id="out"))
+
+    async def use() -> None:
+        async with app.client().ws("/ws") as visitor:
+            await visitor.ask(text="hi")
+
+    tape = app.record("forgotten")
+    in_a_thread(use())
+    (tmp_path / "page.html").write_text(page_with(tape.playback()), "utf-8")
+    page = browser.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    page.locator(".nbws-replay-next").click()
+    expect(page.locator(".nbws-replay-note")).to_contain_text("The page of client 1 does not open /ws here")
+    page.context.close()

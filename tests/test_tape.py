@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import nbws.asgi
 from nbws import App
 from nbws.common import Button, Form, Input, P, Titled
 from nbws.playback import Playback
@@ -81,6 +82,27 @@ def test_to_show_its_page_leaves_no_trace_in_the_session_of_a_client() -> None:
 
     with app.record("count"):
         assert '<p id="visits">1</p>' in asyncio.run(visit())
+
+
+def test_a_page_that_does_not_come_holds_up_no_client_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nbws.asgi, "_PAGE_SECONDS", 0.05)
+    app = App("slow page of tapes")
+
+    @app.get("/")
+    async def index() -> Any:
+        await asyncio.Event().wait()
+
+    @app.ws("/ws")
+    async def say(text: str) -> Any:
+        return P(text, id="said")
+
+    async def visit() -> str:
+        async with app.client().ws("/ws") as visitor:
+            return str(await visitor.ask(text="hi"))
+
+    with app.record("slow") as tape:
+        assert "hi" in asyncio.run(visit())
+    assert [each.page for each in tape.playback().clients] == [None]
 
 
 def test_a_client_that_has_loaded_a_page_is_on_record_with_that_one() -> None:

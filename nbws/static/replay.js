@@ -8,7 +8,7 @@
   // Milliseconds: the longest wait between two lines, the shortest before an input, and until an input counts as said.
   const LONGEST = 2000, BEFORE_INPUT = 700, UNHEARD = 1000;
   const REDACTED = "(redacted)";
-  const POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+  const POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' data:; style-src 'unsafe-inline' data:; "
     + "img-src data: blob:; media-src data: blob:; font-src data:; form-action 'none'";
 
   /* -- in a client's frame, before anything else of its page */
@@ -66,6 +66,7 @@
         if (what === "open" && socket.readyState === 0) {
           socket.readyState = 1;
           socket.emit(new Event("open"));
+          say("opened", { at });
         } else if (what === "deliver") {
           socket.emit(new MessageEvent("message", { data: typeof data === "string" ? data : received(data, socket) }));
         } else if (what === "close") {
@@ -146,7 +147,10 @@
     function trigger(element, submitter) {
       const asked = (attribute(element, "hx-trigger") || "").split(",")[0].trim().split(/[\s[]/)[0];
       if (element.matches("form") && (!asked || asked === "submit")) {
-        if (element.checkValidity()) element.requestSubmit(submitter || element.querySelector("button:not([type=button]), [type=submit]"));
+        const button = submitter || element.querySelector("button:not([type=button], [type=reset]), [type=submit]");
+        if (!element.checkValidity()) return;
+        if (button) button.click();  // htmx sends the name of a button that was clicked, and not of one that submits otherwise
+        else element.requestSubmit();
       } else if (!asked || asked === "click") {
         if (element.matches("input:not([type=button], [type=submit]), select, textarea")) element.dispatchEvent(new Event("change", { bubbles: true }));
         else element.click();
@@ -167,9 +171,9 @@
       event.preventDefault();
       say("left", { to: event.target.getAttribute("action") || "this form" });
     });
-    document.addEventListener("htmx:beforeRequest", (event) => {
+    document.addEventListener("htmx:configRequest", (event) => {
       event.preventDefault();
-      say("left", { to: event.detail.pathInfo && event.detail.pathInfo.requestPath });
+      say("left", { to: event.detail.path });
     });
 
     let told = 0;
@@ -245,6 +249,7 @@
     /* Its page as it was served, alive; once it stands there. */
     load() {
       if (!this.page) return Promise.resolve();
+      Object.assign(this, { isFixed: false, growths: 0, grownTo: 0, grewAt: 0 });
       this.ready = new Promise((resolve) => { this.isReady = resolve; });
       this.frame = make("iframe", { class: "nbws-replay-frame", title: `${this.name}, played again`, sandbox: "allow-scripts allow-forms" });
       this.frame.style.height = this.snapshot.style.height || "";
@@ -254,8 +259,20 @@
       this.snapshot.after(this.frame);
       return this.ready;
     }
+    /* As high as its page, but for one that is always a little higher than its frame, as with `100vh`. */
+    grow(height) {
+      if (this.player.height || this.isFixed) return;
+      const now = performance.now();
+      this.growths = height > this.grownTo && now - this.grewAt < 300 ? this.growths + 1 : 0;
+      [this.grownTo, this.grewAt] = [height, now];
+      this.isFixed = this.growths > 8;
+      this.frame.style.height = this.isFixed ? "400px" : `${Math.min(Math.max(height, 40), 2000)}px`;
+    }
     tell(what, rest) {
       if (this.frame && this.frame.contentWindow) this.frame.contentWindow.postMessage({ nbws: "replay", what, ...rest }, "*");
+    }
+    opened() {
+      return new Promise((resolve) => { this.isOpened = resolve; });
     }
     line(mark, text) {
       if (!this.lines) return;
@@ -264,7 +281,8 @@
     }
     hear({ what, height, at, data, to, found, sent }) {
       if (what === "ready") this.isReady();
-      else if (what === "height" && !this.player.height) this.frame.style.height = `${Math.min(Math.max(height, 40), 2000)}px`;
+      else if (what === "height") this.grow(height);
+      else if (what === "opened") { if (this.isOpened) this.isOpened(true); }
       else if (what === "send") this.player.heard(this, at, data);
       else if (what === "left") this.player.refuse(`This is a recording: it has no page beyond this one (${to}).`);
       else if (what === "offered" && this.offered) this.offered({ found, sent });
@@ -330,6 +348,7 @@
     restart(auto) {
       this.turn += 1;
       this.at = 0;
+      delete this.root.dataset.unsaid;
       this.version = null;  // of the handler that took up the last message
       this.auto = auto;
       this.clients.forEach((each) => each.reset());
@@ -402,6 +421,9 @@
         if (!client.frame) await client.load();
         client.section.dataset.state = "here";
         client.tell("open", { at: entry.connects });
+        if (client.frame && !(await Promise.race([client.opened(), pause(UNHEARD * 3).then(() => false)]))) {
+          this.say(`The page of ${client.name} does not open ${entry.connects} here, so nothing of the recording reaches it.`);
+        }
       } else if ("leaves" in entry) {
         client.tell("close", { at: entry.on || this.addressOf(entry.client) });
         client.section.dataset.state = "left";
@@ -424,7 +446,10 @@
       for (let waited = 0; found && waited < UNHEARD && this.at === before && turn === this.turn; waited += 20) await pause(20);
       this.performs = null;
       if (turn !== this.turn) return false;
-      if (this.at === before) this.accept(entry);  // it was said by other means than this page has now
+      if (this.at === before) {  // it was said by other means than this page has: a pointer that drew, a client of tests
+        this.root.dataset.unsaid = Number(this.root.dataset.unsaid || 0) + 1;
+        this.accept(entry);
+      }
       return turn === this.turn;
     }
     accept(entry) {
@@ -450,6 +475,7 @@
       const entry = this.entries[next];
       if (!entry) return this.refuse("This is a recording, and it has ended: it answers only what was said then.");
       if (entry.client !== client.place || !matches(entry, data)) {
+        if (this.performs) return;  // what the page has now says it otherwise
         return this.refuse(`This is a recording: it answers only what was said then. Next, ${this.clients[entry.client].name} said ${shown(entry)}.`, entry);
       }
       if (this.performs === entry) return this.accept(entry);
@@ -467,7 +493,7 @@
     }
 
     say(text, ...more) {
-      this.note.replaceChildren(...(text ? [text, " ", ...more] : []));
+      this.note.replaceChildren(...(text ? [text, ...more.filter(Boolean).flatMap((each) => [" ", each])] : []));
       this.root.dataset.refused = text ? "true" : "false";
       this.show();
     }
