@@ -74,7 +74,7 @@ def documented(
     *,
     run: bool = True,
     player: Callable[[Playback, Mapping[str, Any]], str],
-    still: Callable[[str], str],
+    still: Callable[[str, Mapping[str, Any]], str],
     begins: Callable[[Cell], None] = lambda cell: None,
 ) -> dict[str, Any]:
     """The notebook at *path*, or its *text*, as nbformat has it, for a page: with outputs, and without directives.
@@ -187,7 +187,7 @@ def _told(
     path: Path,
     made: _Made,
     player: Callable[[Playback, Mapping[str, Any]], str],
-    still: Callable[[str], str],
+    still: Callable[[str, Mapping[str, Any]], str],
 ) -> dict[str, Any] | None:
     """*output* as readers see it; None for what was there for the author alone."""
     told: dict[str, Any] = copy.deepcopy(dict(output))
@@ -200,7 +200,7 @@ def _told(
             files = made.files.get(str(facts.get("app")), {})
             shown = player(session.at_path(name).with_files(files), facts)
         else:
-            shown = still(f"Here the notebook shows the live page {name}. There is no recording of it.")
+            shown = still(f"Here the notebook shows the live page {name}. There is no recording of it.", facts)
         told["data"] = {"text/html": shown, "text/plain": f"preview of {name}"}
         return told
     for name in ("text", "evalue", "traceback"):

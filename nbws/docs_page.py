@@ -131,6 +131,8 @@ def render(notebook: Mapping[str, Any], path: Path, *, run_here: RunHere | None 
         told = {"base": run_here.base, "cells": notebook_cells(path)}
         here = [ft("script", Safe(safe_json(told)), type="application/json", id="nbws-notebook")]
         scripts.insert(0, run_here.script)
+        if not any('class="nbws-run-here"' in part for part in body):
+            body.append(still("The app of this notebook, for you to try."))
         styles.append(run_here.style)
     policy = ft("meta", http_equiv="Content-Security-Policy", content=_POLICY)
     page = ft(

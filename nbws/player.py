@@ -31,14 +31,7 @@ def player(playback: Playback, facts: Mapping[str, Any] | None = None) -> str:
     """The HTML of *playback*. *facts* are those of the preview in whose place it stands, see `Preview.facts`."""
     facts = facts or {}
     sections = [_client(playback, place, each, facts.get("height")) for place, each in enumerate(playback.clients)]
-    here = ft(
-        "div",
-        cls="nbws-run-here",
-        hidden=True,
-        data_app=facts.get("app") or "",
-        data_path=facts.get("path") or "/",
-        data_clients=max(facts.get("clients") or 1, len(playback.clients)),
-    )
+    here = _run_here(facts, len(playback.clients))
     what = "A recorded session, as it looked in the end." if playback.entries else "The page, before anybody used it."
     note = ft("p", what, cls="nbws-replay-note", role="status")
     data = ft("script", Safe(safe_json(playback.document())), type="application/json", cls="nbws-replay-data")
@@ -58,9 +51,21 @@ def player(playback: Playback, facts: Mapping[str, Any] | None = None) -> str:
     )
 
 
-def still(text: str) -> str:
-    """What stands where a preview was of which there is no recording."""
-    return to_xml(ft("div", ft("p", text, cls="nbws-replay-note"), cls="nbws-recorded"))
+def still(text: str, facts: Mapping[str, Any] | None = None) -> str:
+    """What stands where a preview with these *facts* was, of which there is no recording."""
+    return to_xml(ft("div", ft("p", text, cls="nbws-replay-note"), _run_here(facts or {}, 1), cls="nbws-recorded"))
+
+
+def _run_here(facts: Mapping[str, Any], clients: int) -> Tag:
+    """Where `nbwsRunHere` has its place, with what it is told of the preview."""
+    return ft(
+        "div",
+        cls="nbws-run-here",
+        hidden=True,
+        data_app=facts.get("app") or "",
+        data_path=facts.get("path") or "/",
+        data_clients=max(facts.get("clients") or 1, clients),
+    )
 
 
 def bundle() -> str:

@@ -15,7 +15,7 @@ from lab import Browser
 from playwright.sync_api import expect
 
 from nbws.docs import DocsError, documented, shown_source
-from nbws.docs_page import Page, render
+from nbws.docs_page import Page, RunHere, render
 from nbws.notebook.preview import MIME
 from nbws.playback import Playback
 from nbws.player import player, still
@@ -252,3 +252,19 @@ def test_its_colours_are_those_of_the_system_until_the_reader_says_otherwise(qui
     expect(inside).to_have_attribute("data-theme", "light")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     page.context.close()
+
+
+def test_a_preview_with_no_recording_has_a_place_to_run_its_app(tmp_path: Path) -> None:
+    path = saved(tmp_path, code("app", preview(path="/admin", clients=3)))
+    here = RunHere("run-here/", "/* the script */", "/* the style */")
+    page = render(documented(path, run=False, player=player, still=still), path, run_here=here).html
+    assert re.search(r'class="nbws-run-here" hidden[^>]* data-app="0" data-path="/admin" data-clients="3"', page)
+    assert "/* the script */" in page
+    assert "Content-Security-Policy" not in page
+
+
+def test_a_notebook_that_shows_no_preview_has_a_place_at_the_end(tmp_path: Path) -> None:
+    path = saved(tmp_path, code("app = 1"))
+    shown = documented(path, run=False, player=player, still=still)
+    assert "nbws-run-here" not in render(shown, path).html
+    assert 'class="nbws-run-here"' in render(shown, path, run_here=RunHere("run-here/", "", "")).html

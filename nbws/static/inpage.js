@@ -780,8 +780,14 @@
 
   window.nbwsRunHere = nbwsRunHere;
 
-  /* Where the page says by its markup what is to be run. */
+  /* Where the page says by its markup what is to be run, and where a preview was that has no recording to be played. */
   function begin() {
+    const notebook = document.getElementById("nbws-notebook");
+    for (const here of notebook ? document.querySelectorAll(".nbws-recorded:not([data-nbws-replay]) > .nbws-run-here") : []) {
+      const { clients, path, app } = here.dataset;
+      here.hidden = false;
+      nbwsRunHere(here, { ...JSON.parse(notebook.textContent), clients: Math.max(2, Number(clients)), path, app });
+    }
     for (const data of document.querySelectorAll("div.nbws-run > script[type='application/json']")) {
       nbwsRunHere(data.parentElement, JSON.parse(data.textContent));
     }
