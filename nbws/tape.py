@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import re
 import threading
 from collections import deque
@@ -24,6 +26,15 @@ class _Documentation:
     """Whether the process runs a notebook for its docs: every app is on record then, and no file is written."""
 
     is_made = False
+    _connections = itertools.count(1)
+
+    def begin(self) -> None:
+        self.is_made = True
+        self._connections = itertools.count(1)
+
+    def new_id(self) -> str:
+        """Of a connection: the same in each run, so that what shows it is the same page each time."""
+        return hashlib.blake2b(str(next(self._connections)).encode(), digest_size=6).hexdigest()
 
 
 documentation = _Documentation()
