@@ -58,7 +58,8 @@ class Report:
 
     def __str__(self) -> str:
         targets = "\n".join(map(str, self.targets))
-        return "\n\n".join((targets, *map(str, self.tables), f"{self.note} {environment(self.packages)}"))
+        note = f"{self.note} {environment(self.packages)}".lstrip()
+        return "\n\n".join((*([targets] if targets else []), *map(str, self.tables), note))
 
 
 def environment(packages: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ import broadcast_cost
 import busy_cell
 import memory_cost
 import message_cost
+import message_pieces
 import swap_cost
 import swap_latency
 from report import Report, written_into
@@ -26,6 +27,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
 BENCHMARKS: dict[str, Callable[[bool], Report]] = {
     "message-cost": message_cost.measure,
+    "message-pieces": message_pieces.measure,
     "broadcast-cost": broadcast_cost.measure,
     "memory-cost": memory_cost.measure,
     "busy-cell": busy_cell.measure,

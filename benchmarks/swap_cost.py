@@ -45,7 +45,7 @@ LOOKING = """\
 COUNTING = (
     "    version.messages += 1\n",
     "    version.running += 1\n",
-    "        version.worked += 1\n",
+    "        self._has_worked(version)\n",
     "        version.running -= 1\n",
 )
 

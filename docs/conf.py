@@ -56,6 +56,7 @@ html_theme = "furo"
 html_title = "nbws"
 html_static_path = ["_static"]
 html_css_files = ["house.css"]
+html_favicon = "_static/icon.svg"
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False

@@ -21,7 +21,7 @@ from nbws.errors import NbwsError
 from nbws.handlers import Key, Version
 from nbws.html import Tag, fragment
 from nbws.latch import Latch
-from nbws.loops import on, wait
+from nbws.loops import can_be_suspended, on, wait
 from nbws.outbox import FRAME_BYTES, Frame, Outbox
 from nbws.recording import Recorded, watching
 from nbws.resume import SentLog
@@ -716,7 +716,8 @@ class Connection:
 
     def wait_for(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
         """What *work* gives, run on the connection's loop. From any thread but the loop's own, which cannot wait."""
-        if threading.get_ident() == self._thread or self._loop.is_closed():
+        is_own = threading.get_ident() == self._thread and not can_be_suspended()
+        if is_own or self._loop.is_closed():
             work.close()
             where = "on the server's own thread" if not self._loop.is_closed() else "after the server has stopped"
             raise NbwsError(f"this waits for the server, so it cannot be done {where}; call it from a cell or a thread")

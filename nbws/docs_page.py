@@ -23,7 +23,7 @@ from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
 from nbws.docs import cells_of, documented
-from nbws.docs_pyodide import RUN_HERE, collect, page_parts
+from nbws.docs_pyodide import RUN_HERE, collect, notebook_cells, page_parts
 from nbws.errors import NbwsError
 from nbws.html import Safe, Tag, ft, to_xml
 from nbws.notebook.file import Cell
@@ -153,12 +153,6 @@ def render(notebook: Mapping[str, Any], path: Path, *, run_here: RunHere | None 
         lang="en",
     )
     return Page(f"<!doctype html>\n{to_xml(page)}\n", title, players, tuple(writer.warnings))
-
-
-def notebook_cells(path: Path) -> list[dict[str, Any]]:
-    """The cells of the notebook at *path* that are to be run, hidden ones too, for `nbwsRunHere`."""
-    cells = cells_of(path)
-    return [{"id": cell.id, "source": cell.source, "tags": list(cell.tags)} for cell in cells]
 
 
 class _Writer:

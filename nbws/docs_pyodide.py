@@ -26,9 +26,19 @@ from typing import Any
 
 import nbws
 from nbws.errors import NbwsError
-from nbws.notebook.file import Cell
+from nbws.notebook.file import Cell, cells_in
 
-__all__ = ["MANIFEST", "RUN_HERE", "Pyodide", "Shipped", "collect", "page_parts", "run_here", "write_page"]
+__all__ = [
+    "MANIFEST",
+    "RUN_HERE",
+    "Pyodide",
+    "Shipped",
+    "collect",
+    "notebook_cells",
+    "page_parts",
+    "run_here",
+    "write_page",
+]
 
 RUN_HERE = "run-here"
 """What the folder is called, beside a page that it is for."""
@@ -47,6 +57,7 @@ _NOT_SHIPPED = (".pyi", ".pyc", ".typed", *_COMPILED)
 _LEFT_OUT = frozenset(("uvicorn", "websockets", "click", "idna"))
 # Its C part is a speed-up alone: markupsafe/__init__.py takes markupsafe/_native.py where it cannot be imported.
 _HAS_PURE_TWIN = frozenset(("markupsafe",))
+_OF_NBDEV = re.compile(r"^\s*(?:import|from)\s+nbdev\b", re.MULTILINE)
 _EPOCH = (2020, 1, 1, 0, 0, 0)  #: of all files in the archive, so that the same content is the same archive
 
 
@@ -348,6 +359,15 @@ def run_here(
         f'<div class="nbws-run"><script type="application/json">{data}</script></div>\n'
         f'<script src="{at}inpage.js"></script>\n'
     )
+
+
+def notebook_cells(path: Path) -> list[dict[str, Any]]:
+    """The cells of the notebook at *path* that are to be run, for `nbwsRunHere`.
+
+    Hidden ones are among them, but for those that import nbdev: they are about the notebook, not the app.
+    """
+    cells = [cell for cell in cells_in(path.read_text(encoding="utf-8")) if not _OF_NBDEV.search(cell.source)]
+    return [{"id": cell.id, "source": cell.source, "tags": list(cell.tags)} for cell in cells]
 
 
 def page_parts() -> tuple[str, str]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import sys
 import weakref
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from nbws.errors import NbwsError
 
-__all__ = ["Loop", "on", "share", "wait", "wait_for_thread"]
+__all__ = ["Loop", "can_be_suspended", "on", "share", "wait", "wait_for_thread"]
 
 T = TypeVar("T")
 Loop = asyncio.AbstractEventLoop
@@ -57,8 +58,27 @@ async def on(loop: Loop | None, work: Coroutine[Any, Any, T]) -> T:
     return result  # type: ignore[no-any-return]
 
 
+def can_be_suspended() -> bool:
+    """Whether the calling code may `wait` for what runs on its own loop, which goes on meanwhile.
+
+    So it is where a browser suspends WebAssembly (JSPI, which Chromium has since 137).
+    """
+    if sys.platform != "emscripten":
+        return False
+    from pyodide.ffi import can_run_sync
+
+    return bool(can_run_sync())
+
+
 def wait(loop: Loop, work: Coroutine[Any, Any, T]) -> T:
-    """What *work* gives or raises, run on *loop*, for a caller in another thread that does not await."""
+    """What *work* gives or raises, run on *loop*, for a caller that does not await.
+
+    The caller is in another thread, or `can_be_suspended`.
+    """
+    if can_be_suspended():
+        from pyodide.ffi import run_sync
+
+        return run_sync(work)  # type: ignore[no-any-return]
     return _result(asyncio.run_coroutine_threadsafe(work, loop))
 
 

@@ -116,6 +116,7 @@ class Tape:
 
     @property
     def is_running(self) -> bool:
+        """Whether it takes up clients that connect now."""
         return self in self._log.tapes
 
     @property

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 from nbws.errors import NbwsError
-from nbws.loops import wait
+from nbws.loops import can_be_suspended, wait
 from nbws.runs import has_threads
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "Line",
     "Visitor",
     "Visits",
-    "below_host",
 ]
 
 T = TypeVar("T")
@@ -70,7 +69,7 @@ class Answer:
     """The response to a request. In a notebook it shows what a browser would."""
 
     def __init__(self, status_code: int, headers: list[tuple[str, str]], content: bytes, url: str) -> None:
-        self.status_code = status_code
+        self.status_code = status_code  #: such as 200
         self.content = content  #: the body
         self.url = url  #: the path and the query that it answers, of the last request where redirects were followed
         self.headers = dict(headers)  #: by lower-case name; the last one where a name comes twice
@@ -249,7 +248,7 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def ws(self, path: str, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[Visitor]:
-        """A websocket at *path*, left at the end. Raises Closed where the app refuses it."""
+        """`async with client.ws("/chat") as visitor:`, left at the end. Raises Closed where the app refuses it."""
         visitor = await self.connect(path, headers=headers)
         try:
             yield visitor
@@ -257,7 +256,7 @@ class Client:
             await visitor.close()
 
     async def connect(self, path: str, *, headers: Mapping[str, str] | None = None) -> Visitor:
-        """The same for whoever calls `close` themselves, cells later."""
+        """A websocket at *path* that stays until its `close()`, as from cell to cell. Raises Closed like `ws`."""
         await self.__aenter__()
         try:
             return await self._accepted(path, headers)
@@ -266,11 +265,11 @@ class Client:
             raise
 
     async def _accepted(self, path: str, headers: Mapping[str, str] | None) -> Visitor:
-        line = self.line(path, {"type": "websocket", "scheme": "ws", "subprotocols": []}, headers or {})
+        line = self._line(path, {"type": "websocket", "scheme": "ws", "subprotocols": []}, headers or {})
         line.to_app.put({"type": "websocket.connect"})
         said = await line.from_app.get(_SECONDS)
         if said["type"] == "websocket.accept":
-            self.keep_cookies(_text(said.get("headers", ())))
+            self._keep_cookies(_text(said.get("headers", ())))
             return Visitor(self._app, line, path, self.__aexit__)
         if said["type"] == "error":
             raise said["error"]
@@ -309,7 +308,10 @@ class Client:
         headers: Mapping[str, str] | None = None,
         follow: bool = True,
     ) -> Answer:
-        """Any request. What it raises in the app is answered as for a browser, and is in `app.errors`."""
+        """Any request, with a form of *fields* or with *json* as its body.
+
+        What it raises in the app is answered as for a browser, and is in `app.errors`.
+        """
         body, kind = _body(fields, json)
         async with self:
             for _ in range(_REDIRECTS):
@@ -319,12 +321,12 @@ class Client:
                     return answer
                 if answer.status_code in (301, 302, 303):
                     method, body, kind = "GET", b"", {}
-                path = below_host(urljoin(f"http://{HOST}{path}", target))
+                path = _below_host(urljoin(f"http://{HOST}{path}", target))
         raise NbwsError(f"{path} redirects without end")
 
     async def _exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         headers = {"accept": "text/html, */*", **headers, **({"content-length": str(len(body))} if body else {})}
-        line = self.line(path, {"type": "http", "scheme": "http", "method": method}, headers)
+        line = self._line(path, {"type": "http", "scheme": "http", "method": method}, headers)
         line.to_app.put({"type": "http.request", "body": body, "more_body": False})
         status, content = 0, b""
         found: list[tuple[str, str]] = []
@@ -335,13 +337,13 @@ class Client:
                 break  # answered before it was raised
             if said["type"] == "http.response.start":
                 status, found = said["status"], _text(said.get("headers", ()))
-                self.keep_cookies(found)
+                self._keep_cookies(found)
             elif said["type"] == "http.response.body":
                 content += said.get("body", b"")
         line.to_app.put({"type": "http.disconnect"})
         return Answer(status, found, content, path)
 
-    def line(self, path: str, kind: Mapping[str, Any], headers: Mapping[str, str]) -> Line:
+    def _line(self, path: str, kind: Mapping[str, Any], headers: Mapping[str, str]) -> Line:
         """A conversation with the app at *path*, for who speaks ASGI themselves. *kind* goes into its scope.
 
         Only while the client is on a visit: inside of `async with client`.
@@ -368,7 +370,7 @@ class Client:
         }
         return Line(self._app, scope, self._loop)
 
-    def keep_cookies(self, headers: Iterable[tuple[str, str]]) -> None:
+    def _keep_cookies(self, headers: Iterable[tuple[str, str]]) -> None:
         """Take the cookies that *headers* of an answer set, as a browser does."""
         for name, value in headers:
             if name == "set-cookie":
@@ -486,7 +488,7 @@ class BlockingClient:
 
     @contextlib.contextmanager
     def ws(self, path: str, *, headers: Mapping[str, str] | None = None) -> Iterator[BlockingVisitor]:
-        """A websocket at *path*, left at the end. Raises Closed where the app refuses it."""
+        """`with client.ws("/chat") as visitor:`, left at the end. Raises Closed where the app refuses it."""
         visitor = self.connect(path, headers=headers)
         try:
             yield visitor
@@ -494,7 +496,7 @@ class BlockingClient:
             visitor.close()
 
     def connect(self, path: str, *, headers: Mapping[str, str] | None = None) -> BlockingVisitor:
-        """The same for whoever calls `close` themselves, cells later."""
+        """A websocket at *path* that stays until its `close()`, as from cell to cell. Raises Closed like `ws`."""
         self.__enter__()
         assert self._host is not None
         try:
@@ -573,14 +575,16 @@ class _Host:
         if serving is not None:
             self._loop = serving
             return
-        if not has_threads():
-            raise NbwsError("a blocking client waits for a thread, and this Python has none; await app.client()'s")
+        running = _running_loop()
+        if running is not None and not has_threads():
+            self._loop = running
+            return
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nbws-client", daemon=True)
         self._thread.start()
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        if _running_loop() is self._loop:
+        if _running_loop() is self._loop and not can_be_suspended():
             work.close()
             raise NbwsError("a blocking client cannot wait for the loop that it is called on; await app.client()'s")
         return wait(self._loop, work)
@@ -611,7 +615,7 @@ def _body(fields: Mapping[str, Any] | None, value: Any) -> tuple[bytes, dict[str
     return b"", {}
 
 
-def below_host(url: str) -> str:
+def _below_host(url: str) -> str:
     address = urlsplit(url)
     if address.netloc != HOST:
         raise NbwsError(f"the app redirects to {url}, which is another host")

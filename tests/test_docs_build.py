@@ -7,10 +7,15 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
+from lab import Browser
 
 import nbws
 import nbws.common
@@ -22,11 +27,14 @@ from nbws.endpoints import Endpoint
 from nbws.handlers import Version
 from nbws.limits import Limits
 from nbws.options import Options
+from nbws.tape import Tape
 from nbws.testing import Answer, BlockingClient, BlockingVisitor, Client, Visitor
 from nbws.transcript import Line, Transcript
 
 pytest.importorskip("sphinx")
 pytest.importorskip("furo")
+
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the build, which runs the notebooks
 
 ROOT = Path(__file__).parent.parent
 LINKS = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "_ext" / "links.py")))
@@ -46,6 +54,7 @@ on_closing on_new_version on_pin park pin poke poked record release reply send_h
 unpark wait_for write
 """.split()
 )
+TAPES_OWN = {"connects", "has_page_for", "hears", "playback", "secrets", "serves", "take"}
 VERSIONS_OWN = {"definition", "has_failed", "take", "target"}
 
 
@@ -55,7 +64,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("docs") / "html"
     flags = ["--fail-on-warning", "--keep-going", "--quiet", "-d", str(out.with_name("doctrees"))]
     command = [sys.executable, "-m", "sphinx", *flags, str(ROOT / "docs"), str(out)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert result.returncode == 0, result.stdout + result.stderr
     return out
 
@@ -110,6 +119,60 @@ def test_the_search_has_an_index(built: Path) -> None:
     assert "hot-swap" in index
 
 
+@pytest.fixture
+def site(built: Path) -> Iterator[str]:
+    """The address of the pages, served as plain files."""
+
+    class Files(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(built))) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.browser
+def test_a_search_finds_a_name_and_leads_to_it(site: str, browser: Browser) -> None:
+    page, refused, problems = browser.new_page(), len(browser.refused), []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("response", lambda response: problems.append(response.url) if response.status >= 400 else None)
+    page.goto(f"{site}/index.html")
+    page.fill(".sidebar-search", "rollback")
+    page.press(".sidebar-search", "Enter")
+    page.click("#search-results a:has-text('Endpoint.rollback')")
+    page.wait_for_selector("h1:has-text('Endpoints and versions')")
+    assert page.url.endswith("reference/endpoints.html#nbws.endpoints.Endpoint.rollback")
+    page.context.close()
+    assert (problems, browser.refused[refused:]) == ([], [])
+
+
+@pytest.mark.browser
+def test_no_page_is_wider_than_a_phone(site: str, browser: Browser, built: Path) -> None:
+    page, wide = browser.new_page(viewport=(390, 844)), []
+    for path in sorted(built.rglob("*.html")):
+        page.goto(f"{site}/{path.relative_to(built).as_posix()}", wait_until="domcontentloaded")
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            wide.append(path.name)
+    page.context.close()
+    assert wide == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_picture_of_the_home_page_is_that_of_the_theme(
+    site: str, browser: Browser, theme: Literal["light", "dark"]
+) -> None:
+    page = browser.new_page()
+    page.emulate_media(color_scheme=theme)
+    page.goto(f"{site}/index.html")
+    shown = [image for image in ("light", "dark") if page.is_visible(f"img[src*=preview-{image}]")]
+    page.context.close()
+    assert shown == [theme]
+
+
 def test_every_public_name_of_the_package_is_in_the_reference(described: set[str]) -> None:
     names = set(nbws.__all__) - {"__version__"}
     assert {name for name in names if f"nbws.{name}" not in described} == set()
@@ -130,11 +193,12 @@ def test_every_name_of_the_vocabulary_is_in_the_reference(built: Path, described
         (Endpoint, "nbws.endpoints.Endpoint", set()),
         (Version, "nbws.handlers.Version", VERSIONS_OWN),
         (Limits, "nbws.Limits", set()),
-        (Client, "nbws.testing.Client", set()),
+        (Client, "nbws.testing.Client", {"keep_cookies", "line"}),
         (Visitor, "nbws.testing.Visitor", set()),
         (BlockingClient, "nbws.testing.BlockingClient", set()),
         (BlockingVisitor, "nbws.testing.BlockingVisitor", set()),
         (Answer, "nbws.testing.Answer", set()),
+        (Tape, "nbws.tape.Tape", TAPES_OWN),
         (Transcript, "nbws.transcript.Transcript", {"count", "index"}),
         (HandlerError, "nbws.dispatch.HandlerError", set()),
         (Line, "nbws.transcript.Line", set()),

@@ -10,10 +10,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from lab import write_nb
 
 import nbws
 from nbws import docs_pyodide
-from nbws.docs_pyodide import MANIFEST, collect, run_here, write_page
+from nbws.docs_pyodide import MANIFEST, collect, notebook_cells, run_here, write_page
 from nbws.errors import NbwsError
 from nbws.notebook.file import Cell
 
@@ -145,6 +146,12 @@ def test_the_markup_holds_the_cells_whatever_is_in_them() -> None:
     data = markup.partition('application/json">')[2].partition("</script>")[0]
     assert json.loads(data)["cells"] == [{"id": "a", "source": "'</script><!--'", "tags": []}]
     assert 'href="x&quot;y/inpage.css"' in markup
+
+
+def test_hidden_cells_run_but_for_those_of_nbdev_and_those_that_are_not_to_run(tmp_path: Path) -> None:
+    cells = ["x = 1", "#| hide\ny = 2", "#| hide\nimport nbdev; nbdev.nbdev_export()", "#| eval: false\nz"]
+    write_nb(tmp_path / "a.ipynb", cells)
+    assert [cell["source"] for cell in notebook_cells(tmp_path / "a.ipynb")] == cells[:2]
 
 
 def test_a_page_is_written_with_its_folder(pyodide: Path, tmp_path: Path) -> None:

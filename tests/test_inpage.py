@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Browser
+from lab import Browser, write_nb
 from playwright.sync_api import Frame, Page
 
-from nbws.docs_pyodide import run_here, write_page
+from nbws.docs_page import RunHere, render
+from nbws.docs_pyodide import page_parts, run_here, write_page
 from nbws.inpage.host import Host
 from nbws.notebook.file import Cell
+from nbws.playback import Playback
+from nbws.player import player
+from nbws.transcript import OPENED, SENT, Line
 
 pytestmark = pytest.mark.browser
 
@@ -251,6 +255,22 @@ def test_a_scripted_session_gives_what_it_gives_in_cpython_byte_for_byte(page: P
     assert there == result
 
 
+def test_a_blocking_client_waits_for_the_loop_that_it_is_on(page: Page) -> None:
+    source = """
+blocking = App()
+
+@blocking.ws("/up")
+async def up(text: str):
+    await asyncio.sleep(0.01)
+    return P(text.upper(), id="up")
+
+with blocking.client(sync=True).ws("/up") as visitor:
+    print(visitor.ask(text="said"), len(blocking.connections))
+"""
+    run_cell(page, 1, CELLS[0] + source)
+    page.wait_for_selector(".nbws-run-output pre:has-text('>SAID</p> 1')")
+
+
 def test_nothing_is_fetched_from_elsewhere(page: Page, browser: Browser) -> None:
     assert browser.refused == []
 
@@ -259,15 +279,23 @@ def test_stop_ends_it_and_it_can_be_started_again(page: Page) -> None:
     page.get_by_role("button", name="Stop").click()
     assert page.locator(".nbws-run-client").count() == 0
     assert page.get_by_role("button", name="Run it here").is_visible()
-    assert len(page.context.pages[0].workers) == 0
+    assert page.workers == []
 
 
-def test_a_page_that_is_opened_as_a_file_runs_too(browser: Browser, folder: Path) -> None:
+def test_a_players_button_runs_the_app_also_where_the_page_is_a_file(browser: Browser, folder: Path) -> None:
+    notebook = folder / "chat.ipynb"
+    write_nb(notebook, [("md", "# Chat"), *(source.strip("\n") for source in CELLS)])
+    lines = [Line(1, OPENED, "/chat", "/chat", ["a"]), Line(2, SENT, "/chat", "/chat", ["a"], '<p id="log">then</p>')]
+    recording = player(Playback.of(lines), {"app": "0", "path": "/", "clients": 1})
+    shown = {"output_type": "display_data", "data": {"text/html": recording}, "metadata": {}}
+    cell = {"cell_type": "code", "id": "shows", "source": "app", "outputs": [shown], "metadata": {}}
+    document = render({"cells": [cell]}, notebook, run_here=RunHere("run-here/", *page_parts()))
+    (folder / "docs.html").write_text(document.html, encoding="utf-8")
     page = browser.new_page()
     page.context.unroute_all()  # they would refuse files
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url.partition(":")[0]))
-    page.goto((folder / "chat.html").as_uri())
+    page.goto((folder / "docs.html").as_uri())
     page.get_by_role("button", name="Run it here").click()
     page.wait_for_selector(".nbws-run[data-state=live]", timeout=90_000)
     page.wait_for_selector(".nbws-run[data-connected='2']")
@@ -277,6 +305,10 @@ def test_a_page_that_is_opened_as_a_file_runs_too(browser: Browser, folder: Path
     two.click("text=more")
     two.click("text=ask")
     two.wait_for_selector("#more:text-is('asked')")
+    page.get_by_role("button", name="Back to the recording").click()
+    page.wait_for_selector(".nbws-replay-bar")
+    assert page.locator(".nbws-run-client").count() == 0
+    assert page.workers == []
     page.context.close()
     assert set(asked) <= {"file", "blob", "data"}
 

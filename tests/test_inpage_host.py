@@ -308,7 +308,13 @@ async def test_what_is_not_there_is_answered(page: Page) -> None:
 
 
 @in_page
-async def test_a_blocking_client_says_that_there_are_no_threads(page: Page) -> None:
+async def test_a_module_that_the_page_does_not_have_is_told_with_what_to_do(page: Page) -> None:
+    ended = await page.run("import no_such_module")
+    assert "No module named no_such_module: the page was made without it" in ended["shown"][0]["title"]
+
+
+@in_page
+async def test_a_blocking_client_says_that_it_cannot_wait_for_its_own_loop(page: Page) -> None:
     await page.run(CHAT)
     ended = await page.run("app.client(sync=True).get('/')", "b")
     assert "await app.client()'s" in ended["shown"][0]["title"]

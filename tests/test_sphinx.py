@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -118,3 +119,36 @@ def test_a_notebook_that_fails_is_a_warning_that_says_where(tmp_path: Path) -> N
     assert done.returncode != 0
     assert "page.ipynb does not run" in done.stderr
     assert "line 2: x / 0" in done.stderr
+
+
+def test_with_pyodide_the_players_of_a_site_run_the_app_by_what_the_site_has(tmp_path: Path) -> None:
+    source = source_of(tmp_path, [*CELLS, "#| hide\nat_the_end = 1"])
+    runtime = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
+    wheel = "msgspec-0.20.0-cp314-cp314-pyemscripten_2026_0_wasm32.whl"
+    (source / "package").mkdir()
+    for name in (*runtime, wheel):
+        (source / "package" / name).write_text(name)
+    info = {"python": "3.14.2", "abi_version": "2026_0"}
+    (source / "package" / "pyodide-lock.json").write_text(json.dumps({"info": info, "packages": {}}))
+    with (source / "conf.py").open("a") as conf:
+        conf.write('nbws_pyodide = "package"\n')
+    done = build(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
+    told = json.loads(page.partition('id="nbws-notebook">')[2].partition("</script>")[0])
+    assert told["base"] == "_static/run-here/"
+    sources = [cell["source"] for cell in told["cells"]]
+    assert sources[-1] == "#| hide\nat_the_end = 1"
+    assert not [source for source in sources if "eval: false" in source]
+    assert 0 < page.index("run-here/inpage.js") < page.index("nbws-replay.js")
+    folder = tmp_path / "out" / "_static" / "run-here"
+    assert {*runtime, wheel, "packages.zip", "run-here.json", "inpage-worker.js"} <= {p.name for p in folder.iterdir()}
+    assert "nbws-notebook" not in (tmp_path / "out" / "saved.html").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_is_no_pyodide_ends_the_build(tmp_path: Path) -> None:
+    with (source_of(tmp_path) / "conf.py").open("a") as conf:
+        conf.write('nbws_pyodide = "nowhere"\n')
+    done = build(tmp_path)
+    assert done.returncode != 0
+    assert "has no pyodide.mjs" in done.stdout + done.stderr

@@ -14,16 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-_LOADING_LINKS = {
-    "stylesheet",
-    "icon",
-    "preload",
-    "modulepreload",
-    "prefetch",
-    "manifest",
-    "preconnect",
-    "dns-prefetch",
-}
+_LOADING_LINKS = set("stylesheet icon preload modulepreload prefetch manifest preconnect dns-prefetch".split())
 _URLS_IN_CSS = re.compile(r"""url\(\s*['"]?([^'")]+)|@import\s+['"]([^'"]+)""")
 
 

@@ -67,6 +67,17 @@ def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
     lines[:] = as_rst(text).split("\n")
 
 
+def _say_constants(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None] | None:
+    """A default that is a private constant by its value: `timeout: float = 5.0`, not `_SECONDS`."""
+    module = inspect.getmodule(obj)
+    if signature is None or module is None:
+        return None
+    names = vars(module)
+    return re.sub(r"(?<== )_[A-Z_]+\b", lambda found: repr(names.get(found[0], found[0])), signature), returns
+
+
 class _Listing(SphinxDirective):
     """A directive without content, which writes Markdown from what *modules* say."""
 
@@ -118,7 +129,7 @@ class Commands(_Listing):
     def lines(self) -> Iterator[str]:
         from nbws.cli import main
 
-        top = click.Context(main, info_name="nbws", terminal_width=80)
+        top = click.Context(main, info_name="nbws", terminal_width=80, **main.context_settings)
         yield "## nbws"
         yield from _block(main.get_help(top))
         for name, command in sorted(main.commands.items()):
@@ -213,6 +224,7 @@ def origin_of(name: str) -> str:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", _process)
+    app.connect("autodoc-process-signature", _say_constants)
     for name, directive in {
         "nbws-options": Options,
         "nbws-commands": Commands,

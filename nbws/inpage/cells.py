@@ -159,4 +159,6 @@ def bundle_of(value: Any) -> dict[str, Any]:
 
 def _title(exc: BaseException) -> str:
     said = str(exc)
+    if isinstance(exc, ModuleNotFoundError) and exc.name is not None:  # Pyodide adds advice that is of no use here
+        return f"No module named {exc.name}: the page was made without it; `nbws docs --with` takes packages along"
     return f"{type(exc).__name__}: {said}" if said else type(exc).__name__

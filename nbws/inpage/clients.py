@@ -33,6 +33,13 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _STREAMS = 64  #: feeds of one app; nothing here is short of connections
 
 
+class _Browser(Client):
+    """The browser of a frame, which speaks ASGI itself."""
+
+    open_line = Client._line
+    take_cookies = Client._keep_cookies
+
+
 class Clients:
     """Answers messages by *post*. *find* gives the app of a number, or for None the one that a client means.
 
@@ -41,7 +48,7 @@ class Clients:
 
     def __init__(self, find: Callable[[int | None], App | None], post: Callable[[Message], None]) -> None:
         self._find, self._post = find, post
-        self._clients: dict[tuple[str, int], Client] = {}
+        self._clients: dict[tuple[str, int], _Browser] = {}
         self._lines: dict[int, Line] = {}  # by the id of their message
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._others: set[asyncio.Task[None]] = set()
@@ -92,14 +99,14 @@ class Clients:
         except Exception as exc:
             self._say_page(id, path, 500, "The app does not answer", described(exc))
 
-    async def _exchange(self, client: Client, message: Message) -> None:
+    async def _exchange(self, client: _Browser, message: Message) -> None:
         """Follow redirects, as a browser does, and say what the last answer is while it comes."""
         id, path, method, body = message["id"], message["path"], message["method"], message.get("data") or b""
         given = {name.lower(): value for name, value in message.get("headers", ())}
         for _ in range(_REDIRECTS):
             headers = {"accept": "*/*", **given, **({"content-length": str(len(body))} if body else {})}
             kind = {"type": "http", "scheme": "http", "method": method, "asgi": _ASGI}
-            line = self._lines[id] = client.line(path, kind, headers)
+            line = self._lines[id] = client.open_line(path, kind, headers)
             line.to_app.put({"type": "http.request", "body": body, "more_body": False})
             target = await self._pass_on(client, line, id, path)
             if target is None:
@@ -116,13 +123,13 @@ class Clients:
             path = address.path + (f"?{address.query}" if address.query else "")
         self._say_page(id, path, 508, "Redirects without end", f"{path} is one of them.")
 
-    async def _pass_on(self, client: Client, line: Line, id: int, path: str) -> tuple[int, str] | None:
+    async def _pass_on(self, client: _Browser, line: Line, id: int, path: str) -> tuple[int, str] | None:
         """Say what comes on *line*. Gives (status, location) in place of that where the answer leads elsewhere."""
         began, leads = False, None
         while (said := await line.from_app.get())["type"] not in ("end", "error"):
             if said["type"] == "http.response.start":
                 headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in said["headers"]]
-                client.keep_cookies(headers)
+                client.take_cookies(headers)
                 location = dict(headers).get("location")
                 if location is not None and said["status"] in (301, 302, 303, 307, 308):
                     leads = (said["status"], location)
@@ -158,12 +165,12 @@ class Clients:
                 return
             client = await self._client(message["client"], app)
             headers = dict(message.get("headers", ()))
-            line = client.line(message["path"], {"type": "websocket", "scheme": "ws", "subprotocols": []}, headers)
+            line = client.open_line(message["path"], {"type": "websocket", "scheme": "ws", "subprotocols": []}, headers)
             self._lines[id] = line
             line.to_app.put({"type": "websocket.connect"})
             while (said := await line.from_app.get())["type"] not in ("end", "error"):
                 if said["type"] == "websocket.accept":
-                    client.keep_cookies(
+                    client.take_cookies(
                         (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in said["headers"]
                     )
                     self._post({"kind": "open", "id": id})
@@ -178,13 +185,13 @@ class Clients:
 
     # -- clients
 
-    async def _client(self, name: str, app: App) -> Client:
+    async def _client(self, name: str, app: App) -> _Browser:
         """The client *name* of *app*, on a visit. Raises NbwsError where the app does not start."""
         async with self._entering:
             client = self._clients.get((name, app.number))
             if client is None:
                 app.feed.max_streams = _STREAMS
-                client = app.client()
+                client = _Browser(app, {})
                 await client.__aenter__()
                 self._clients[name, app.number] = client
             return client

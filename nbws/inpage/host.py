@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import anyio.to_thread
 
 from nbws.app import App
+from nbws.errors import described
 from nbws.inpage.cells import Cells
 from nbws.inpage.clients import Clients
 from nbws.notebook.file import Cell
@@ -70,7 +72,11 @@ class Host:
         self._post({"kind": "shown", "cell": cell, **what})
 
     async def _run(self, cell: Cell) -> None:
-        error = await self.cells.run(cell)
+        try:
+            error = await self.cells.run(cell)
+        except Exception as exc:  # not the cell's: the page waits for its end all the same
+            error = exc
+            self._show(cell.id, {"shows": "error", "title": described(exc), "text": traceback.format_exc()})
         apps = [app.number for app in self.cells.apps]
         own = find_app(self.cells.names)
         told = {"apps": apps, "own": own.number if own is not None else None}

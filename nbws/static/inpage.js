@@ -577,7 +577,7 @@
   function nbwsRunHere(element, { base, cells, clients = 2, path = "/", app = null, ready = false, stopped = null }) {
     const home = new URL(base, document.baseURI);
     const button = make("button", { type: "button", class: "nbws-run-start", onclick: () => start() }, "Run it here");
-    const stopping = make("button", { type: "button", hidden: true, title: "End the app and all its clients", onclick: () => stop() }, stopped ? "Stop, and back" : "Stop");
+    const stopping = make("button", { type: "button", hidden: true, title: "End the app and all its clients", onclick: () => stop() }, stopped ? "Back to the recording" : "Stop");
     const status = make("span", { class: "nbws-run-status", role: "status", "aria-live": "polite" });
     const frames = make("div", { class: "nbws-run-clients" }), log = make("div", { class: "nbws-run-log", role: "log", "aria-label": "What the app says" });
     const own = make("div", { class: "nbws-run-cells" });

@@ -307,8 +307,13 @@
 
     build() {
       this.root.dataset.alive = "";
-      if (!this.entries.length) return;  // nothing to play: the page as it is served
+      const here = window.nbwsRunHere && this.root.querySelector(".nbws-run-here");
       const button = (text, label, act, name) => make("button", { type: "button", "aria-label": label, title: label, onclick: act, class: `nbws-replay-${name}` }, text);
+      const run = here ? button("Run it here", "Run it here: the app itself, in this browser", () => this.runHere(here), "run") : "";
+      if (!this.entries.length) {  // nothing to play: the page as it is served
+        if (here) this.root.prepend(make("div", { class: "nbws-replay-bar" }, run));
+        return;
+      }
       this.playing = button("▶ Play", "Play the recording", () => this.toggle(), "play");
       this.next = button("Next", "Say what was said next", () => this.step(), "next");
       this.again = button("↺", "From the beginning", () => this.restart(false), "again");
@@ -318,11 +323,9 @@
       this.count = make("span", { class: "nbws-replay-count", title: "What was said so far, and the version of the handler that answered last" });
       this.progress = make("progress", { max: this.entries.length, value: 0, "aria-label": "How much of the recording was played" });
       const bar = make("div", { class: "nbws-replay-bar", role: "group", "aria-label": "Recorded session" },
-        make("span", { class: "nbws-replay-badge" }, "recorded"), this.playing, this.next, this.again, this.fast, this.count);
+        make("span", { class: "nbws-replay-badge" }, "recorded"), this.playing, this.next, this.again, this.fast, this.count, run);
       this.root.prepend(bar, this.progress);
       this.note = this.root.querySelector(".nbws-replay-note");
-      const here = this.root.querySelector(".nbws-run-here");
-      if (here && window.nbwsRunHere) bar.append(button("Run it here", "Run the app itself, in this browser", () => this.runHere(here), "run"));
     }
 
     runHere(here) {
@@ -331,9 +334,13 @@
       here.hidden = false;
       const notebook = document.getElementById("nbws-notebook");
       const { cells, base } = notebook ? JSON.parse(notebook.textContent) : { cells: [], base: null };
-      const stopped = () => { here.hidden = true; this.restart(false); };
+      const stopped = () => {
+        here.hidden = true;
+        if (this.entries.length) this.restart(false);
+        else delete this.root.dataset.state;
+      };
       const { clients, path, app } = here.dataset;
-      window.nbwsRunHere(here, { base, cells, clients: Number(clients), path, app, ready: true, stopped });
+      window.nbwsRunHere(here, { base, cells, clients: Math.max(2, Number(clients)), path, app, ready: true, stopped });
     }
 
     get entry() { return this.entries[this.at]; }
