@@ -368,6 +368,51 @@ def test_a_page_that_opens_no_websocket_is_told_of(browser: Browser, tmp_path: P
     page.context.close()
 
 
+def test_a_client_that_loads_a_page_anew_shows_that_one(browser: Browser, tmp_path: Path) -> None:
+    app = App("reloads of replays", record=5)
+    visits = []
+
+    @app.get("/")
+    def index() -> Any:
+        visits.append(1)
+        return Titled("Visits", P(f"page {len(visits)}", id="n"), P(id="out"), hx_ext="ws", ws_connect="/ws")
+
+    @app.ws("/ws")
+    async def ws(text: str) -> Any:
+        return P(text, id="out")
+
+    async def use() -> None:
+        client = app.client()
+        for text in ("one", "two"):
+            await client.get("/")
+            async with client.ws("/ws") as visitor:
+                await visitor.ask(text=text)
+
+    tape = app.record("reloads")
+    in_a_thread(use())
+    (tmp_path / "page.html").write_text(page_with(Playback.loads(tape.playback().dumps())), "utf-8")
+    page = browser.new_page()
+    page.set_default_timeout(10_000)
+    page.goto((tmp_path / "page.html").as_uri())
+    last = page.frame_locator(".nbws-replay-snapshot")
+    expect(last.locator("#n")).to_have_text("page 2")
+    expect(last.locator("#out")).to_have_text("two")
+    frame = page.frame_locator(".nbws-replay-frame")
+    for _ in range(2):  # the second time from the beginning
+        page.locator(".nbws-replay-next, .nbws-replay-again").locator("visible=true").and_(
+            page.locator(":not([disabled])")
+        ).first.click()
+        expect(page.locator(".nbws-replay-note")).to_contain_text("said “one”")
+        expect(frame.locator("#n")).to_have_text("page 1")
+        page.locator(".nbws-replay-next").click()
+        expect(page.locator(".nbws-replay-note")).to_contain_text("said “two”")
+        expect(frame.locator("#n")).to_have_text("page 2")
+        page.locator(".nbws-replay-next").click()
+        expect(page.locator(".nbws-replay-note")).to_have_text("That was all of it.")
+        expect(frame.locator("#out")).to_have_text("two")
+    page.context.close()
+
+
 def test_the_last_state_made_in_python_is_what_htmx_makes_of_each_kind_of_fragment(
     browser: Browser, tmp_path: Path
 ) -> None:

@@ -123,6 +123,25 @@ def test_a_client_that_has_loaded_a_page_is_on_record_with_that_one() -> None:
     assert '<p id="visits">3</p>' in (client.page or "")
 
 
+def test_a_client_that_comes_again_has_the_page_of_then_and_is_the_same_client() -> None:
+    app = counting_app()
+
+    async def visit() -> None:
+        client = app.client()
+        await client.get("/")
+        for text in ("first", "second"):
+            async with client.ws("/ws") as visitor:
+                await visitor.ask(text=text)
+
+    with app.record("count") as tape:
+        asyncio.run(visit())
+    session = tape.playback()
+    assert len(session.clients) == 1
+    page, fragments = session.last_page(0)
+    assert '<p id="said">first</p>' in (page or "")
+    assert fragments == ['<p id="said" hx-swap-oob="true">firstsecond</p>']
+
+
 def test_begun_again_with_the_same_name_it_is_a_new_one() -> None:
     app = counting_app()
     first = app.record("count")
