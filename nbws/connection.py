@@ -27,6 +27,7 @@ from nbws.recording import Recorded, watching
 from nbws.resume import SentLog
 from nbws.rooms import Rooms
 from nbws.state import State
+from nbws.tape import documentation
 from nbws.transcript import Log
 
 __all__ = [
@@ -259,7 +260,8 @@ class Connection:
         outbox: Outbox,
         on_problem: Callable[[Connection, str], None],
     ) -> None:
-        self.id: str = secrets.token_hex(6)  #: unique, and the same for as long as the connection lives
+        new = documentation.new_id() if documentation.is_made else secrets.token_hex(6)
+        self.id: str = new  #: unique, and the same for as long as the connection lives
         self.key = key
         self.app = app  #: the App that it is a connection of
         self.state = State()  #: the author's own; a swap keeps it, or has the swap hook make another of it

@@ -114,7 +114,7 @@ def write_page(
             here = RunHere(f"{RUN_HERE}/", *page_parts())
         page = notebook_page(notebook, run=run, begins=begins, run_here=here)
     written.parent.mkdir(parents=True, exist_ok=True)
-    written.write_text(page.html, encoding="utf-8")
+    written.write_text(page.html, encoding="utf-8", newline="\n")
     return page, written
 
 

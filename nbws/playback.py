@@ -49,15 +49,16 @@ class PlaybackPage:
 
     path: str  #: with its query
     html: str
+    owner: object = None  #: the session of the browser that loaded it; None where that is not known
 
 
 @dataclass(frozen=True)
 class Participant:
-    """One client: a page that was loaded, with all websockets that it opened."""
+    """One client: a page that was loaded, with all websockets that it opened; and pages that took its place later."""
 
     name: str
     path: str  #: of the page; of the websocket where the page is not known
-    page: str | None  #: its HTML as it was served; None where it is not known
+    page: str | None  #: its HTML as it was served first; None where it is not known
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Entry:
     data: str | bytes | None = None
     size: int = 0
     version: int | None = None  #: of the handler that took it up
+    page: str | None = None  #: of a client that had left and has loaded a page anew: that page's HTML
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,25 @@ class Playback:
 
     def heard_by(self, client: int) -> list[str]:
         """The fragments that were sent to the client at this place, in order."""
-        sent = (entry for entry in self.entries if entry.kind == SENT and client in entry.clients)
+        return self._heard(client, self.entries)
+
+    def last_page(self, client: int) -> tuple[str | None, list[str]]:
+        """(the page that the client at this place loaded last, the fragments that were sent to that one)."""
+        page = self.clients[client].page
+        since = 0
+        for place, entry in enumerate(self.entries):
+            if entry.page is not None and entry.clients == (client,):
+                page, since = entry.page, place
+        return page, self._heard(client, self.entries[since:])
+
+    def _heard(self, client: int, entries: Iterable[Entry]) -> list[str]:
+        sent = (entry for entry in entries if entry.kind == SENT and client in entry.clients)
         return [entry.data for entry in sent if isinstance(entry.data, str)]
+
+    def _pages(self) -> list[str]:
+        """All that were loaded, each once."""
+        loaded = [each.page for each in self.clients] + [entry.page for entry in self.entries]
+        return list(dict.fromkeys(page for page in loaded if page is not None))
 
     def at_path(self, path: str) -> Playback:
         """The part of the clients whose page has this *path*, queries aside; all of it where none has it."""
@@ -146,6 +165,8 @@ class Playback:
             return _LOADING.sub(lambda tag: _ADDRESS.sub(fill, tag[0]), text)
 
         def of(entry: Entry) -> Entry:
+            if entry.page is not None:
+                return replace(entry, page=filled(entry.page, self.clients[entry.clients[0]].path))
             if entry.kind != SENT or not isinstance(entry.data, str) or not entry.clients:
                 return entry
             data = filled(entry.data, self.clients[entry.clients[0]].path)
@@ -159,6 +180,7 @@ class Playback:
         texts = [(each.page or "", each.path) for each in self.clients]
         for place, each in enumerate(self.clients):
             texts += [(data, each.path) for data in self.heard_by(place)]
+            texts += [(entry.page, each.path) for entry in self.entries if entry.page and entry.clients == (place,)]
         found = set()
         for text, path in texts:
             for tag in _LOADING.finditer(text):
@@ -170,13 +192,13 @@ class Playback:
 
     def document(self) -> dict[str, Any]:
         """It as values of JSON, as a player takes it."""
-        pages = list(dict.fromkeys(each.page for each in self.clients if each.page is not None))
+        pages = self._pages()
         clients = [
             {"name": each.name, "path": each.path, **({} if each.page is None else {"page": pages.index(each.page)})}
             for each in self.clients
         ]
         cut = {"cut": True} if self.is_cut else {}
-        entries = [self._written(entry) for entry in self.entries]
+        entries = [self._written(entry, pages) for entry in self.entries]
         return {"format": FORMAT, "title": self.title, **cut, "pages": pages, "clients": clients, "entries": entries}
 
     def dumps(self) -> str:
@@ -221,16 +243,17 @@ class Playback:
             for each in found["clients"]
         ]
         urls: dict[int, str] = {}
-        entries = [_read_entry(each, urls, len(clients)) for each in found["entries"]]
+        entries = [_read_entry(each, urls, len(clients), pages) for each in found["entries"]]
         return cls(tuple(clients), tuple(entries), str(found.get("title", "")), bool(found.get("cut", False)))
 
-    def _written(self, entry: Entry) -> dict[str, Any]:
+    def _written(self, entry: Entry, pages: Sequence[str]) -> dict[str, Any]:
         """*entry* as it stands in a file. Of a client's websockets the first one is named only where it opens."""
         first = dict(reversed(self._opened()))
         one: dict[str, Any] = {"at": entry.at}
         one |= {"to": list(entry.clients)} if entry.kind == SENT else {"client": entry.clients[0]}
         if entry.kind == OPENED:
-            return {**one, "connects": entry.url}
+            anew = {"page": pages.index(entry.page)} if entry.page is not None else {}
+            return {**one, "connects": entry.url, **anew}
         where = {} if all(first.get(each) == entry.url for each in entry.clients) else {"on": entry.url}
         if entry.kind == CLOSED:
             return {**one, "leaves": True, **where}
@@ -249,13 +272,14 @@ class Playback:
         return [(entry.clients[0], entry.url) for entry in self.entries if entry.kind == OPENED]
 
 
-def _read_entry(each: Mapping[str, Any], urls: dict[int, str], count: int) -> Entry:
+def _read_entry(each: Mapping[str, Any], urls: dict[int, str], count: int, pages: Sequence[str]) -> Entry:
     clients = tuple(each["to"]) if "to" in each else (each["client"],)
     if not all(type(place) is int and 0 <= place < count for place in clients):
         raise ValueError(f"there is no client {list(clients)}")
     if "connects" in each:
         urls.setdefault(clients[0], each["connects"])
-        return Entry(each["at"], OPENED, clients, each["connects"])
+        page = pages[each["page"]] if "page" in each else None
+        return Entry(each["at"], OPENED, clients, each["connects"], page=page)
     url = each.get("on") or (urls.get(clients[0], "") if clients else "")
     if "leaves" in each:
         return Entry(each["at"], CLOSED, clients, url)
@@ -300,9 +324,11 @@ def _pieces(page: str) -> list[str]:
 
 @dataclass(eq=False)
 class _Client:
-    page: PlaybackPage | None
+    page: PlaybackPage | None  #: that it loaded first
     path: str
-    urls: list[str] = field(default_factory=list)  #: of its websockets
+    urls: list[str] = field(default_factory=list)  #: of the websockets of the page that it loaded last
+    connections: set[str] = field(default_factory=set)  #: that are open
+    loaded: PlaybackPage | None = None  #: last
 
 
 class _Maker:
@@ -319,12 +345,15 @@ class _Maker:
         began = lines[0].time if lines else 0.0
         found: list[Entry] = []
         for line in lines:
-            if line.kind == OPENED:
-                self._open(line)
+            anew = self._open(line) if line.kind == OPENED else None
             at = round(max(0.0, line.time - began), 2)
             for url, clients in self._receivers(line):
-                found.append(Entry(at, line.kind, clients, url, line.data, line.size, line.version))
-        clean = self._cleaner([each.page.html for each in self._clients if each.page is not None], found)
+                found.append(Entry(at, line.kind, clients, url, line.data, line.size, line.version, anew))
+            if line.kind == CLOSED:
+                for client in self._clients:
+                    client.connections.difference_update(line.connections)
+        pages = [each.page.html for each in self._clients if each.page is not None]
+        clean = self._cleaner([*pages, *(each.page for each in found if each.page is not None)], found)
         participants = tuple(
             Participant(
                 f"client {number}",
@@ -335,22 +364,25 @@ class _Maker:
         )
         return Playback(participants, tuple(self._told(entry, clean) for entry in found), title, is_cut)
 
-    def _open(self, line: Line) -> None:
+    def _open(self, line: Line) -> str | None:
+        """Note whose the connection is. Gives the page that its client has loaded anew, where it was there before."""
         (connection,) = line.connections
         page, url = self._pages.get(connection), self._address(line.url)
-        place = next(
-            (
-                n
-                for n, each in enumerate(self._clients)
-                if page is not None and each.page is page and url not in each.urls
-            ),
-            None,
-        )
-        if place is None:  # a page that opens the same websocket once more has been loaded once more
-            place = len(self._clients)
-            self._clients.append(_Client(page, self._address(page.path) if page is not None else url))
-        self._clients[place].urls.append(url)
-        self._of[connection], self._urls[connection] = place, url
+        client = next((each for each in self._clients if page and each.loaded is page and url not in each.urls), None)
+        anew = None
+        if client is None and page is not None and page.owner is not None:
+            # Of a browser whose page is gone: it has loaded one in its place, after a form was sent, say.
+            gone = [each for each in self._clients if each.loaded and each.loaded.owner is page.owner]
+            client = next((each for each in reversed(gone) if not each.connections), None)
+            if client is not None:
+                client.loaded, client.urls, anew = page, [], without_own_script(page.html)
+        if client is None:
+            client = _Client(page, self._address(page.path) if page is not None else url, loaded=page)
+            self._clients.append(client)
+        client.urls.append(url)
+        client.connections.add(connection)
+        self._of[connection], self._urls[connection] = self._clients.index(client), url
+        return anew
 
     def _receivers(self, line: Line) -> list[tuple[str, tuple[int, ...]]]:
         """(address of the websockets, clients) for each address among the connections of *line*."""
@@ -380,14 +412,16 @@ class _Maker:
         return cleaned(self._secrets)
 
     def _told(self, entry: Entry, clean: Callable[[str], str]) -> Entry:
+        if entry.page is not None:
+            entry = replace(entry, page=clean(entry.page))
         if not isinstance(entry.data, str):
             secrets = [each.encode() for each in self._secrets if len(each) >= _SHORT]
             if entry.data is not None and any(secret in entry.data for secret in secrets):
-                return Entry(entry.at, entry.kind, entry.clients, entry.url, None, entry.size, entry.version)
+                return replace(entry, data=None)
             return entry
         data = without_headers(entry.data, self._redacted) if entry.kind == RECEIVED else entry.data
         data = clean(data)
-        return Entry(entry.at, entry.kind, entry.clients, entry.url, data, len(data), entry.version)
+        return replace(entry, data=data, size=len(data))
 
 
 def cleaned(secrets: Iterable[str]) -> Callable[[str], str]:

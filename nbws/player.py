@@ -91,7 +91,8 @@ def _client(playback: Playback, place: int, client: Participant, height: int | N
         return ft(
             "section", name, ft("ol", *lines, cls="nbws-replay-lines", aria_label=label), cls="nbws-replay-client"
         )
-    page = _inlined(without_scripts(after_fragments(client.page, playback.heard_by(place))))
+    last, fragments = playback.last_page(place)
+    page = _inlined(without_scripts(after_fragments(last or "", fragments)))
     frame = ft(
         "iframe",
         srcdoc=page,

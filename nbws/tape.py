@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import re
 import threading
 from collections import deque
@@ -24,6 +26,15 @@ class _Documentation:
     """Whether the process runs a notebook for its docs: every app is on record then, and no file is written."""
 
     is_made = False
+    _connections = itertools.count(1)
+
+    def begin(self) -> None:
+        self.is_made = True
+        self._connections = itertools.count(1)
+
+    def new_id(self) -> str:
+        """Of a connection: the same in each run, so that what shows it is the same page each time."""
+        return hashlib.blake2b(str(next(self._connections)).encode(), digest_size=6).hexdigest()
 
 
 documentation = _Documentation()
@@ -54,7 +65,8 @@ class Tape:
         self._lines: list[Line] = []
         self._left = _CHARACTERS
         self._is_cut = False
-        self._served: deque[tuple[object, PlaybackPage]] = deque(maxlen=_PAGES)
+        self._served: deque[PlaybackPage] = deque(maxlen=_PAGES)
+        self._used: set[tuple[PlaybackPage, str]] = set()  # with the address of the websocket that it has opened
         self._pages: dict[str, PlaybackPage] = {}
         self._heard: set[str] = set()
         self._lock = threading.Lock()
@@ -65,17 +77,20 @@ class Tape:
     def serves(self, session: object, path: str, html: str) -> None:
         """A browser with this *session* was served a page."""
         with self._lock:
-            self._served.append((session, PlaybackPage(path, html)))
+            self._served.append(PlaybackPage(path, html, session))
             self._heard |= secret_values(f"{path} {html}", self._redacted())
 
     def has_page_for(self, session: object, url: str) -> bool:
-        """Whether a browser with this *session* was served a page that opens a websocket at *url*."""
-        return self._page_for(session, url) is not None
+        """Whether a browser with this *session* was served a page that opens a websocket at *url*, and has not yet."""
+        with self._lock:
+            return self._page_for(session, url) is not None
 
     def connects(self, connection: str, session: object, url: str, secrets: Iterable[str] = ()) -> None:
         """A browser with this *session* opens a websocket at *url* now. *secrets* came with it, such as cookies."""
         with self._lock:
             page = self._page_for(session, url)
+            if page is not None:
+                self._used.add((page, url))
             if page is not None and self._pays(len(page.html) if page not in self._pages.values() else 0):
                 self._pages[connection] = page
             self._heard.update(secrets, secret_values(url, self._redacted()))
@@ -94,8 +109,8 @@ class Tape:
                 self._is_cut = True
 
     def _page_for(self, session: object, url: str) -> PlaybackPage | None:
-        pages = (page for owner, page in reversed(self._served) if owner is session)
-        return next((page for page in pages if opens(page.html, url)), None)
+        pages = (page for page in reversed(self._served) if page.owner is session)
+        return next((page for page in pages if opens(page.html, url) and (page, url) not in self._used), None)
 
     def _pays(self, characters: int) -> bool:
         self._left -= characters

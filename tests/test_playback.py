@@ -173,3 +173,26 @@ def test_files_that_the_app_serves_are_known_by_their_address_and_put_in_its_pla
     assert '<a href="/x.css">' in html
     assert "src='../x.js'" in html  # which was not given
     assert session.with_files({}) is session
+
+
+def test_a_browser_that_loads_a_page_in_place_of_one_that_is_gone_is_the_same_client() -> None:
+    ada, bob = object(), object()
+    first = PlaybackPage("/", '<p id="a">first</p>', ada)
+    second = PlaybackPage("/", '<p id="a">second, pin-canary</p>', ada)
+    tab, other = PlaybackPage("/", "<p>tab</p>", ada), PlaybackPage("/", "<p>other</p>", bob)
+    lines = [
+        line(OPENED, "1"),
+        line(OPENED, "2"),  # another browser
+        line(SENT, "1", "2", data='<p id="a">old</p>'),
+        line(CLOSED, "1"),
+        line(OPENED, "3"),
+        line(OPENED, "4"),  # a second tab, while the first is there
+        line(SENT, "3", data='<p id="a">new</p>'),
+    ]
+    session = Playback.of(lines, {"1": first, "2": other, "3": second, "4": tab}, secrets=["pin-canary"])
+    assert [each.page for each in session.clients] == ['<p id="a">first</p>', "<p>other</p>", "<p>tab</p>"]
+    assert [each.clients for each in session.entries] == [(0,), (1,), (0, 1), (0,), (0,), (2,), (0,)]
+    assert session.last_page(0) == ('<p id="a">second, (redacted)</p>', ['<p id="a">new</p>'])
+    assert session.last_page(1) == ("<p>other</p>", ['<p id="a">old</p>'])
+    assert '{"at": 0.0, "client": 0, "connects": "/chat", "page": 3}' in session.dumps()
+    assert Playback.loads(session.dumps()) == session

@@ -14,9 +14,10 @@ from playwright.sync_api import FrameLocator, Locator, Page, expect
 
 from nbws import App
 from nbws.common import Button, Form, Input, Li, Option, P, Select, Strong, Style, Textarea, Titled, Ul
-from nbws.playback import Playback
+from nbws.playback import Playback, PlaybackPage
 from nbws.player import bundle, player, style
 from nbws.snapshot import after_fragments
+from nbws.transcript import Line
 
 pytestmark = pytest.mark.browser
 
@@ -365,3 +366,100 @@ def test_a_page_that_opens_no_websocket_is_told_of(browser: Browser, tmp_path: P
     page.locator(".nbws-replay-next").click()
     expect(page.locator(".nbws-replay-note")).to_contain_text("The page of client 1 does not open /ws here")
     page.context.close()
+
+
+def test_a_client_that_loads_a_page_anew_shows_that_one(browser: Browser, tmp_path: Path) -> None:
+    app = App("reloads of replays", record=5)
+    visits = []
+
+    @app.get("/")
+    def index() -> Any:
+        visits.append(1)
+        return Titled("Visits", P(f"page {len(visits)}", id="n"), P(id="out"), hx_ext="ws", ws_connect="/ws")
+
+    @app.ws("/ws")
+    async def ws(text: str) -> Any:
+        return P(text, id="out")
+
+    async def use() -> None:
+        client = app.client()
+        for text in ("one", "two"):
+            await client.get("/")
+            async with client.ws("/ws") as visitor:
+                await visitor.ask(text=text)
+
+    tape = app.record("reloads")
+    in_a_thread(use())
+    (tmp_path / "page.html").write_text(page_with(Playback.loads(tape.playback().dumps())), "utf-8")
+    page = browser.new_page()
+    page.set_default_timeout(10_000)
+    page.goto((tmp_path / "page.html").as_uri())
+    last = page.frame_locator(".nbws-replay-snapshot")
+    expect(last.locator("#n")).to_have_text("page 2")
+    expect(last.locator("#out")).to_have_text("two")
+    frame = page.frame_locator(".nbws-replay-frame")
+    for _ in range(2):  # the second time from the beginning
+        page.locator(".nbws-replay-next, .nbws-replay-again").locator("visible=true").and_(
+            page.locator(":not([disabled])")
+        ).first.click()
+        expect(page.locator(".nbws-replay-note")).to_contain_text("said “one”")
+        expect(frame.locator("#n")).to_have_text("page 1")
+        page.locator(".nbws-replay-next").click()
+        expect(page.locator(".nbws-replay-note")).to_contain_text("said “two”")
+        expect(frame.locator("#n")).to_have_text("page 2")
+        page.locator(".nbws-replay-next").click()
+        expect(page.locator(".nbws-replay-note")).to_have_text("That was all of it.")
+        expect(frame.locator("#out")).to_have_text("two")
+    page.context.close()
+
+
+def test_the_last_state_made_in_python_is_what_htmx_makes_of_each_kind_of_fragment(
+    browser: Browser, tmp_path: Path
+) -> None:
+    root = (
+        '<div id="root"><h1 id="n:1">a</h1><ul id="l"><li>a</li></ul><p class="q">1</p><p class="q">2</p>'
+        '<select id="s"><option>1</option></select><table><tbody id="tb"><tr id="r1"><td>1</td></tr></tbody></table>'
+        '<svg id="g" viewBox="0 0 1 1"><path id="p" d="M0"></path></svg></div>'
+    )
+    page = (
+        '<!doctype html><html><head><script src="/_nbws/static/htmx.min.js"></script>'
+        '<script src="/_nbws/static/htmx-ext-ws.min.js"></script></head>'
+        f'<body><div hx-ext="ws" ws-connect="/ws">{root}</div></body></html>'
+    )
+    sent = [
+        ['<ul id="l" hx-swap-oob="true"><li>b</li></ul>'],
+        ['text <h1 id="n:1">N &amp; &lt;</h1> text', '<p id="nowhere">x</p>'],
+        ['<ul hx-swap-oob="beforeend:#l"><li>b</li><li>c</li></ul>', '<ul hx-swap-oob="afterbegin:#l"><li>0</li></ul>'],
+        ['<p hx-swap-oob="beforebegin:#l">b<b>c</b></p><p hx-swap-oob="afterend:#l">b<b>c</b></p>'],
+        ['<ul id="l" data-hx-swap-oob="innerHTML">b<li>c</li></ul>'],
+        [
+            '<tr id="r1" hx-swap-oob="true"><td>2</td></tr>'
+            '<tbody hx-swap-oob="beforeend:#tb"><tr><td>3</td></tr></tbody>'
+        ],
+        ['<svg id="g" hx-swap-oob="true" viewBox="0 0 2 2"><circle r="1"/></svg>'],
+        ['<path id="p" d="M1"/>'],
+        ['<option hx-swap-oob="beforeend:#s"><option>2</option></option>'],
+        ['<i hx-swap-oob="delete:#l"></i>', '<ul id="l" hx-swap-oob="none">x</ul>'],
+        ['<p hx-swap-oob="innerHTML:.q">both</p>', '<p hx-swap-oob="outerHTML:p.q" class="r">new</p>'],
+        ["<h1 id='n:1'>1<h1 id='n:1'>2", '<ul id="l"><li>a<li>b'],
+    ]
+    sessions = []
+    for fragments in sent:
+        lines = [Line(1, "opened", "/ws", "/ws", ["a"])]
+        lines += [Line(2, "sent", "/ws", "/ws", ["a"], each) for each in fragments]
+        sessions.append(Playback.of(lines, {"a": PlaybackPage("/", page)}))
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><meta charset=utf-8>{''.join(map(player, sessions))}<script>{bundle()}</script>", "utf-8"
+    )
+    shown = browser.new_page()
+    shown.goto((tmp_path / "page.html").as_uri())
+    shown.evaluate("nbwsReplay.players.forEach(player => { player.speed = Infinity; player.restart(true); })")
+    for place, (fragments, session) in enumerate(zip(sent, sessions, strict=True)):
+        one = shown.locator(".nbws-recorded").nth(place)
+        expect(one.locator(".nbws-replay-note")).to_have_text("That was all of it.", timeout=20_000)
+        found = one.frame_locator(".nbws-replay-frame").locator("#root")
+        expect(found.locator(".htmx-settling, .htmx-added")).to_have_count(0)
+        made = after_fragments(session.clients[0].page or "", session.heard_by(0))
+        made = made[made.index('<div id="root">') : made.index("</div></div>") + len("</div>")]
+        assert found.evaluate("e => e.outerHTML.replaceAll(' class=\"\"', '')") == made, fragments
+    shown.context.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,25 @@ def test_a_client_that_has_loaded_a_page_is_on_record_with_that_one() -> None:
     (client,) = tape.playback().clients
     assert client.path == "/?from=home"
     assert '<p id="visits">3</p>' in (client.page or "")
+
+
+def test_a_client_that_comes_again_has_the_page_of_then_and_is_the_same_client() -> None:
+    app = counting_app()
+
+    async def visit() -> None:
+        client = app.client()
+        await client.get("/")
+        for text in ("first", "second"):
+            async with client.ws("/ws") as visitor:
+                await visitor.ask(text=text)
+
+    with app.record("count") as tape:
+        asyncio.run(visit())
+    session = tape.playback()
+    assert len(session.clients) == 1
+    page, fragments = session.last_page(0)
+    assert '<p id="said">first</p>' in (page or "")
+    assert fragments == ['<p id="said" hx-swap-oob="true">firstsecond</p>']
 
 
 def test_begun_again_with_the_same_name_it_is_a_new_one() -> None:
@@ -244,7 +264,7 @@ def test_there_is_a_bound_and_the_recording_says_that_it_was_cut() -> None:
 
 @pytest.fixture
 def _docs_are_made() -> Iterator[None]:
-    documentation.is_made = True
+    documentation.begin()
     yield
     documentation.is_made = False
 
@@ -259,3 +279,23 @@ def test_while_docs_are_made_every_app_is_on_record_and_no_file_is_written(tmp_p
     assert (everything.name, everything.playback().messages) == (None, 4)
     assert (named.name, named.playback().messages) == ("count", 2)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("_docs_are_made")
+def test_a_page_that_shows_ids_of_connections_is_the_same_at_each_build() -> None:
+    def built() -> str:
+        documentation.begin()
+        app = App(title="Ids")
+
+        @app.ws("/ws")
+        async def say(text: str, ws: Any) -> Any:
+            return P(ws.id, ": ", text, id="said")
+
+        async def visit() -> None:
+            async with app.client().ws("/ws") as visitor:
+                await visitor.ask(text="hi")
+
+        asyncio.run(visit())
+        return re.sub(r'"at": [\d.]+', "", app.tapes[0].playback().dumps())
+
+    assert built() == built()

@@ -21,7 +21,7 @@ _files: dict[str, dict[str, str]] = {}
 
 def begin() -> None:
     """Before the first cell: what clients do to any app from now on is recorded."""
-    documentation.is_made = True
+    documentation.begin()
 
 
 def look_at_pages() -> None:

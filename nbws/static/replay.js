@@ -222,7 +222,8 @@
 
   class Client {
     constructor(player, told, place, section) {
-      Object.assign(this, { player, place, section, name: told.name, page: told.page === undefined ? null : player.data.pages[told.page] });
+      const first = told.page === undefined ? null : player.data.pages[told.page];
+      Object.assign(this, { player, place, section, name: told.name, first, page: first });
       this.snapshot = section.querySelector("iframe");
       this.lines = section.querySelector(".nbws-replay-lines");
       this.final = this.lines && [...this.lines.children];
@@ -241,10 +242,15 @@
       if (height > 20 && !this.player.height) this.snapshot.style.height = `${Math.ceil(height)}px`;
     }
     reset() {
+      this.leave(this.first);
+      if (this.lines) this.lines.replaceChildren();
+    }
+    /* Its frame is gone, and *page* is the one that it loads next. */
+    leave(page) {
       if (this.frame) this.frame.remove();
       this.frame = this.ready = null;
+      this.page = page;
       this.section.dataset.state = "away";
-      if (this.lines) this.lines.replaceChildren();
     }
     /* Its page as it was served, alive; once it stands there. */
     load() {
@@ -418,6 +424,7 @@
       }
       const client = this.clients[entry.client];
       if ("connects" in entry) {
+        if ("page" in entry) client.leave(this.data.pages[entry.page]);
         if (!client.frame) await client.load();
         client.section.dataset.state = "here";
         client.tell("open", { at: entry.connects });
