@@ -178,6 +178,10 @@ def docs(notebook: str, output: str | None, run: bool, pyodide: str | None, pack
         click.echo(f"{_from_here(Path(notebook).absolute())}: {warning}", err=True)
     previews = "1 preview" if page.players == 1 else f"{page.players} previews"
     click.echo(f"{_from_here(written)}: {page.title}, {previews}, {len(page.html.encode()) // 1024} KB")
+    if pyodide is not None:
+        folder = written.parent / "run-here"
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        click.echo(f"{_from_here(folder)}: what its app runs with, {size / 1e6:.1f} MB")
 
 
 @main.command()

@@ -264,8 +264,12 @@ def _files_of(name: str) -> Iterator[tuple[str, Path]]:
         files = (file for file in _HOME.rglob("*") if file.is_file())
         named = [(f"nbws/{file.relative_to(_HOME).as_posix()}", file) for file in files]
         yield from ((inside, file) for inside, file in named if _is_shipped(inside) and not _is_of_docs(inside))
-        name = "nbws"
-    for file in _distribution(name).files or ():
+    files_there = _distribution(name).files or ()
+    if name != "nbws" and not any(file.suffix == ".py" for file in files_there):
+        raise NbwsError(
+            f"{name} does not say which files are its own, as one that is installed editable; install it anew"
+        )
+    for file in files_there:
         inside = file.as_posix()
         if inside.startswith("..") or (name == "nbws" and not _is_metadata(inside)):
             continue

@@ -107,6 +107,18 @@ def test_a_package_that_is_not_installed_is_refused(pyodide: Path, tmp_path: Pat
         collect(tmp_path / "out", str(pyodide), ["no-such-package"])
 
 
+def test_a_package_whose_files_are_not_known_is_refused(
+    pyodide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = tmp_path / "site" / "elsewhere-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+    (about / "RECORD").write_text("elsewhere-1.0.dist-info/METADATA,,\nelsewhere.pth,,\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    with pytest.raises(NbwsError, match="elsewhere does not say which files are its own"):
+        collect(tmp_path / "out", str(pyodide), ["elsewhere"])
+
+
 def test_packages_of_the_notebook_come_along(pyodide: Path, tmp_path: Path) -> None:
     shipped = collect(tmp_path / "out", str(pyodide), ["htpy"])
     assert "htpy" in {each.name for each in shipped}

@@ -250,6 +250,15 @@ async def test_what_a_cell_prints_is_its_own_and_what_a_handler_prints_is_the_ha
 
 
 @in_page
+async def test_a_task_goes_on_to_print_under_its_cell(page: Page) -> None:
+    source = "import asyncio\nasync def later():\n    await gate.wait()\n    print('later')\n"
+    await page.run(f"{source}gate = asyncio.Event()\ntask = asyncio.create_task(later())")
+    await page.run("gate.set()", "b")
+    shown = await page.until(lambda message: message["kind"] == "shown" and message["text"] == "later")
+    assert shown["cell"].endswith("-a")
+
+
+@in_page
 async def test_the_feed_tells_versions_and_errors(page: Page) -> None:
     await page.run(CHAT.replace("app.broadcast", "1 / 0; app.broadcast"))
     feed = page.ask("request", "/_nbws/feed", "the page", method="GET", data=None)

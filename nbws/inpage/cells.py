@@ -87,16 +87,18 @@ class Cells(Runs):
             return error
 
     def display(self, *values: Any, **_: Any) -> None:
-        """Show *values* under the cell that runs, as Jupyter's `display` does."""
-        run = self._run
+        """Show *values* under the cell whose code calls, as Jupyter's `display` does."""
         for value in values:
-            if run is not None and run.cell is not None:
-                self._show(run.cell, {"shows": "display", "data": bundle_of(value)})
+            self._say({"shows": "display", "data": bundle_of(value)})
 
     def hear(self, stream: str, text: str) -> None:
-        """Show *text* that code which is no handler has printed, under the cell that runs."""
-        if self._run is not None and self._run.cell is not None:
-            self._show(self._run.cell, {"shows": "stream", "name": stream, "text": text})
+        """Show *text* that code which is no handler has printed, under its cell."""
+        self._say({"shows": "stream", "name": stream, "text": text})
+
+    def _say(self, what: Mapping[str, Any]) -> None:
+        run = _running.get() or self._run  # a task goes on to print where its cell does
+        if run is not None and run.cell is not None:
+            self._show(run.cell, what)
 
     async def _execute(self, cell: Cell) -> Any:
         """The value of the expression at the end of *cell*; None where there is none, or a semicolon after it."""
