@@ -114,7 +114,10 @@ def pyodide() -> Path:
             pytest.skip("no npm to fetch Pyodide with; install Node.js, or name a folder of Pyodide in NBWS_PYODIDE")
         with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
             command = [npm, "pack", f"pyodide@{PYODIDE}", "--pack-destination", scratch]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            except subprocess.TimeoutExpired:
+                pytest.skip("npm has not fetched Pyodide within 60 s; name a folder of it in NBWS_PYODIDE")
             archives = list(Path(scratch).glob("*.tgz"))
             if done.returncode or not archives:
                 pytest.skip(f"npm has not fetched Pyodide: {done.stderr.strip()[-300:]}")
