@@ -97,6 +97,13 @@ def test_a_notebook_that_does_not_run_gives_no_page_and_says_where_it_fails(tmp_
     assert not (tmp_path / "page.html").exists()
 
 
+def test_a_cell_that_takes_too_long_is_named(tmp_path: Path) -> None:
+    write_nb(tmp_path / "slow.ipynb", ["import threading; threading.Event().wait()"])
+    done = nbws_docs(tmp_path, "slow.ipynb", "--cell-timeout", "1")
+    assert done.returncode == 1
+    assert "threading.Event().wait()'): took longer than 1 s" in done.stderr
+
+
 def test_what_is_no_notebook_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.ipynb").write_text("no json")
     for run in ("--run", "--no-run"):
