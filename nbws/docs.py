@@ -244,6 +244,8 @@ def _session(facts: Mapping[str, Any], path: Path, made: _Made) -> Playback | No
         return found
     said = next((each.session for each in made.recordings if each.name is None and each.app == app), None)
     page = next((page for owner, where, page in made.pages if (owner, where) == (app, at)), None)
+    if said is not None and page is not None and not said.is_of(at):
+        return page  # what was said to its app was said on other pages
     return said if said is not None else page
 
 
