@@ -62,6 +62,7 @@ def _pieces(batches: int) -> dict[str, float]:
         return div("Hello " + msg, id="out")
 
     app.start()
+    assert app.port is not None
     try:
         with socket.create_connection(("127.0.0.1", app.port or 0)) as client:
             client.sendall(HANDSHAKE.format(port=app.port).encode())

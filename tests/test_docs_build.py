@@ -193,7 +193,7 @@ def test_every_name_of_the_vocabulary_is_in_the_reference(built: Path, described
         (Endpoint, "nbws.endpoints.Endpoint", set()),
         (Version, "nbws.handlers.Version", VERSIONS_OWN),
         (Limits, "nbws.Limits", set()),
-        (Client, "nbws.testing.Client", {"keep_cookies", "line"}),
+        (Client, "nbws.testing.Client", set()),
         (Visitor, "nbws.testing.Visitor", set()),
         (BlockingClient, "nbws.testing.BlockingClient", set()),
         (BlockingVisitor, "nbws.testing.BlockingVisitor", set()),

@@ -267,7 +267,7 @@ async def up(text: str):
 with blocking.client(sync=True).ws("/up") as visitor:
     print(visitor.ask(text="said"), len(blocking.connections))
 """
-    run_cell(page, 1, CELLS[0] + source)
+    run_cell(page, 3, CELLS[2] + source)
     page.wait_for_selector(".nbws-run-output pre:has-text('>SAID</p> 1')")
 
 

@@ -5,9 +5,9 @@ A client is a browser of its own, with cookies of its own, and it is on a visit 
 and stops with a server (startup functions, tasks) does so with the clients of a page.
 
 Messages that come have a "kind" and an "id" that the asker has chosen: "request" (client, app, method, path, headers,
-data), "abort"; "connect" (client, app, path, headers), "send" (data), "close" (code). "leave" (client) has no id. What
-goes out has the same id: "head" (status, headers, url), "body" (data), "end"; "open", "message" (data), "closed" (code,
-reason). "app" is the number of one, or None for the notebook's.
+data), "abort"; "connect" (client, app, path, headers), "send" (data), "close" (code). What goes out has the same id:
+"head" (status, headers, url), "body" (data), "end"; "open", "message" (data), "closed" (code, reason). "app" is the
+number of one, or None for the notebook's.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ class Clients:
         self._clients: dict[tuple[str, int], _Browser] = {}
         self._lines: dict[int, Line] = {}  # by the id of their message
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._others: set[asyncio.Task[None]] = set()
         self._entering = asyncio.Lock()
 
     def receive(self, message: Message) -> None:
@@ -62,10 +61,6 @@ class Clients:
             self._begin(id, self._answer(message))
         elif kind == "connect":
             self._begin(id, self._connect(message))
-        elif kind == "leave":
-            leaving = asyncio.create_task(self._leave(message["client"]))
-            self._others.add(leaving)
-            leaving.add_done_callback(self._others.discard)
         elif line is None:
             return  # it has ended meanwhile
         elif kind == "send":

@@ -149,13 +149,13 @@
 
   class Frame {
     constructor(host, app, path, number, onsocket) {
-      Object.assign(this, { host, app, number, onsocket, here: new URL(path, HOST), sockets: new Set() });
+      Object.assign(this, { host, app, number, onsocket, here: new URL(path, HOST), sockets: new Set(), document: new AbortController() });
       this.client = { client: `client ${number}`, app };
       this.path = make("code", {}, path);
       this.state = make("span", { class: "nbws-run-socket" });
       const again = make("button", { type: "button", title: "Load this client's page again", onclick: () => this.go(this.here) }, "reload");
       this.frame = make("iframe", { title: `Client ${number}`, allow: "clipboard-write" });
-      Object.assign(this, { host_name: HOST, readEvents });
+      Object.assign(this, { address: HOST, readEvents });
       this.frame.nbws = this;
       this.element = make("figure", { class: "nbws-run-client" },
         make("figcaption", {}, make("b", {}, `Client ${number}`), " ", this.path, this.state, again), this.frame);
@@ -243,6 +243,8 @@
     }
     /* What the document that is about to go has opened is closed, as by a browser. */
     leave() {
+      this.document.abort();
+      this.document = new AbortController();
       if (this.onleave) this.onleave();
       for (const socket of this.sockets) this.host.tell({ kind: "close", id: socket.id, code: 1001 });
       this.sockets.clear();
@@ -255,7 +257,7 @@
      document's classes, for good. *frame* is the Frame. */
   function standIn(frame) {
     const isFrom = (value, name) => Object.prototype.toString.call(value) === `[object ${name}]`;
-    const HOST = frame.host_name;
+    const HOST = frame.address, ended = frame.document.signal;
     window.nbwsHere = frame.here;
     window.origin = HOST;  // htmx takes paths to be of it
     frame.paint();
@@ -268,7 +270,8 @@
       const request = new Request(asked === null ? input : HOST + path, options);
       const data = ["GET", "HEAD"].includes(request.method) ? null : new Uint8Array(await request.arrayBuffer());
       const headers = [...request.headers].filter(([name]) => name !== "content-length");
-      const answer = await frame.host.request(frame.client, { method: request.method, path, headers, data, signal: request.signal });
+      const signal = AbortSignal.any([request.signal, ended]);
+      const answer = await frame.host.request(frame.client, { method: request.method, path, headers, data, signal });
       const empty = [204, 205, 304].includes(answer.status) || request.method === "HEAD";
       const response = new Response(empty ? null : answer.body, { status: answer.status, headers: answer.headers });
       Object.defineProperty(response, "url", { value: HOST + answer.url });
