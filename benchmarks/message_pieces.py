@@ -64,7 +64,7 @@ def _pieces(batches: int) -> dict[str, float]:
     app.start()
     assert app.port is not None
     try:
-        with socket.create_connection(("127.0.0.1", app.port)) as client:
+        with socket.create_connection(("127.0.0.1", app.port or 0)) as client:
             client.sendall(HANDSHAKE.format(port=app.port).encode())
             _hear(client, b"\r\n\r\n")
             client.sendall(_frame(TEXT))  # which the connection's own task handles: it finds what is live

@@ -140,11 +140,19 @@ def export(notebooks: tuple[str, ...], output: str | None) -> None:
 @click.argument("notebook", type=_NOTEBOOK)
 @click.option("-o", "--output", default=None, help="The page to write; NOTEBOOK's name with .html otherwise.")
 @click.option("--run/--no-run", default=True, help="Run the cells, or take the outputs that are saved in NOTEBOOK.")
+@click.option("--cell-timeout", type=int, default=120, metavar="SECONDS", help="For a cell; 0 is for ever. (120)")
 @click.option(
     "--pyodide", metavar="DIR", default=None, help="Let readers run the app: a folder of Pyodide, or its URL."
 )
 @click.option("--with", "packages", metavar="PACKAGE", multiple=True, help="A package that it imports; with --pyodide.")
-def docs(notebook: str, output: str | None, run: bool, pyodide: str | None, packages: tuple[str, ...]) -> None:
+def docs(
+    notebook: str,
+    output: str | None,
+    run: bool,
+    cell_timeout: int,
+    pyodide: str | None,
+    packages: tuple[str, ...],
+) -> None:
     """Write NOTEBOOK as one page of HTML in which its previews can be played.
 
     \b
@@ -171,7 +179,10 @@ def docs(notebook: str, output: str | None, run: bool, pyodide: str | None, pack
         from nbws.docs_page import write_page
 
         to = Path(output) if output is not None else None
-        page, written = write_page(Path(notebook), to, run=run, pyodide=pyodide, packages=packages)
+        seconds = cell_timeout or None
+        page, written = write_page(
+            Path(notebook), to, run=run, cell_seconds=seconds, pyodide=pyodide, packages=packages
+        )
     except NbwsError as exc:
         raise click.ClickException(str(exc)) from exc
     for warning in page.warnings:

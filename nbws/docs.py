@@ -73,6 +73,7 @@ def documented(
     text: str | None = None,
     *,
     run: bool = True,
+    cell_seconds: int | None = 120,
     player: Callable[[Playback, Mapping[str, Any]], str],
     still: Callable[[str, Mapping[str, Any]], str],
     begins: Callable[[Cell], None] = lambda cell: None,
@@ -80,8 +81,9 @@ def documented(
     """The notebook at *path*, or its *text*, as nbformat has it, for a page: with outputs, and without directives.
 
     With *run* its cells are run in a kernel of their own, unless its front matter says `skip_exec: true`; else the
-    outputs are those that are saved in it. *player* makes the HTML that stands in the place of a preview, *still* that
-    of a preview of which nothing is known. Cells that are hidden are left out.
+    outputs are those that are saved in it. None in *cell_seconds* lets a cell take any time. *player* makes the HTML
+    that stands in the place of a preview, *still* that of a preview of which nothing is known. Cells that are hidden
+    are left out.
     Raises DocsError for a cell or a handler that fails, and for a recording that is named and not there.
     """
     text = text if text is not None else path.read_text(encoding="utf-8")
@@ -92,7 +94,7 @@ def documented(
     coded = [cell for cell in notebook["cells"] if cell.get("cell_type") == "code"]
     if run:
         by_number = {cell.number: cell for cell in cells}
-        made, outputs, counts = _run(path, cells, begins)
+        made, outputs, counts = _run(path, cells, cell_seconds, begins)
         for number, cell in enumerate(coded, 1):
             id = by_number[number].id if number in by_number else ""
             cell["outputs"], cell["execution_count"] = outputs.get(id, []), counts.get(id)
@@ -155,7 +157,7 @@ def _show(cell: dict[str, Any], looks: Shown, outputs: list[Any]) -> None:
 
 
 def _run(
-    path: Path, cells: Sequence[Cell], begins: Callable[[Cell], None]
+    path: Path, cells: Sequence[Cell], cell_seconds: int | None, begins: Callable[[Cell], None]
 ) -> tuple[_Made, dict[str, list[Any]], dict[str, int]]:
     from nbws.notebook.headless import NotebookFailure, run_notebook
 
@@ -164,7 +166,7 @@ def _run(
             run_notebook(
                 path.absolute(),
                 cells,
-                cell_seconds=None,
+                cell_seconds=cell_seconds,
                 before=f"{_KERNEL}.begin()",
                 after=f"{_KERNEL}.look_at_pages()",
                 ask=f"{_KERNEL}.collect()",
@@ -242,6 +244,8 @@ def _session(facts: Mapping[str, Any], path: Path, made: _Made) -> Playback | No
         return found
     said = next((each.session for each in made.recordings if each.name is None and each.app == app), None)
     page = next((page for owner, where, page in made.pages if (owner, where) == (app, at)), None)
+    if said is not None and page is not None and not said.is_of(at):
+        return page  # what was said to its app was said on other pages
     return said if said is not None else page
 
 

@@ -69,14 +69,16 @@ def notebook_page(
     path: Path,
     *,
     run: bool = True,
+    cell_seconds: int | None = 120,
     begins: Callable[[Cell], None] = lambda cell: None,
     run_here: RunHere | None = None,
 ) -> Page:
     """The page of the notebook at *path*, which is run from top to bottom unless *run* is False.
 
-    *begins* is told of each cell before it runs. Raises DocsError where it does not run.
+    None in *cell_seconds* lets a cell take any time. *begins* is told of each cell before it runs. Raises DocsError
+    where it does not run.
     """
-    notebook = documented(path, run=run, player=player, still=still, begins=begins)
+    notebook = documented(path, run=run, cell_seconds=cell_seconds, player=player, still=still, begins=begins)
     return render(notebook, path, run_here=run_here)
 
 
@@ -85,6 +87,7 @@ def write_page(
     output: Path | None = None,
     *,
     run: bool = True,
+    cell_seconds: int | None = 120,
     pyodide: str | None = None,
     packages: Iterable[str] = (),
 ) -> tuple[Page, Path]:
@@ -112,7 +115,7 @@ def write_page(
         if pyodide is not None:
             collect(written.parent / RUN_HERE, pyodide, packages, opens_as_file=True)
             here = RunHere(f"{RUN_HERE}/", *page_parts())
-        page = notebook_page(notebook, run=run, begins=begins, run_here=here)
+        page = notebook_page(notebook, run=run, cell_seconds=cell_seconds, begins=begins, run_here=here)
     written.parent.mkdir(parents=True, exist_ok=True)
     written.write_text(page.html, encoding="utf-8", newline="\n")
     return page, written

@@ -136,6 +136,11 @@ class Playback:
         loaded = [each.page for each in self.clients] + [entry.page for entry in self.entries]
         return list(dict.fromkeys(page for page in loaded if page is not None))
 
+    def is_of(self, path: str) -> bool:
+        """Whether a client has a page of this *path*, queries aside, or it is not known which pages they have."""
+        known = [urlsplit(each.path).path for each in self.clients if each.page is not None]
+        return not known or urlsplit(path).path in known
+
     def at_path(self, path: str) -> Playback:
         """The part of the clients whose page has this *path*, queries aside; all of it where none has it."""
         there = [n for n, each in enumerate(self.clients) if urlsplit(each.path).path == urlsplit(path).path]

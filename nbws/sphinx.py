@@ -1,10 +1,13 @@
 """A Sphinx extension: notebooks become pages in which their previews play what clients said. It brings myst-nb along.
 
-extensions = ["nbws.sphinx"]        # in conf.py
-nbws_run = True                     # False takes the outputs that are saved in the notebooks
-nbws_run_exclude = ["drafts/*"]     # notebooks whose saved outputs are taken, by their names without .ipynb
-nbws_pyodide = "package"            # a folder of Pyodide, or its address: readers may run the app; None leaves that out
-nbws_packages = ["htpy"]            # what the notebooks import beside nbws, for that
+In conf.py:
+
+    extensions = ["nbws.sphinx"]
+    nbws_run = True                     # False takes the outputs that are saved in the notebooks
+    nbws_run_exclude = ["drafts/*"]     # notebooks whose saved outputs are taken, by their names without .ipynb
+    nbws_cell_timeout = 120             # seconds; 0 lets a cell take any time
+    nbws_pyodide = "package"            # a folder of Pyodide, or its address: readers may run the app; else None
+    nbws_packages = ["htpy"]            # what the notebooks import beside nbws, for that
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("myst_nb")
     app.add_config_value("nbws_run", True, "env", types=(bool,))
     app.add_config_value("nbws_run_exclude", [], "env", types=(list, tuple))
+    app.add_config_value("nbws_cell_timeout", 120, "", types=(int,))
     app.add_config_value("nbws_pyodide", None, "html", types=(str, type(None)))
     app.add_config_value("nbws_packages", [], "html", types=(list, tuple))
     app.connect("config-inited", _leave_running_to_us, priority=400)  # before myst-nb looks
@@ -63,7 +67,8 @@ def _read(app: Sphinx, docname: str, source: list[str]) -> None:
     try:
         if run:
             with progress_message(f"running {docname}"):
-                shown = documented(path, source[0], run=True, player=player, still=still)
+                seconds = app.config.nbws_cell_timeout or None
+                shown = documented(path, source[0], cell_seconds=seconds, player=player, still=still)
         else:
             shown = documented(path, source[0], run=False, player=player, still=still)
     except NbwsError as exc:

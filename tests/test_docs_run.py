@@ -52,6 +52,8 @@ said""",
 app.start()
 app.transcript()""",
     "app.preview(clients=2, recording='named')",
+    """app.get("/other")(lambda: Titled("Nobody has been here"))
+app.preview("/other")""",
 ]
 
 
@@ -61,7 +63,7 @@ def canary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_nb(folder / "canary.ipynb", CANARY)
     done = nbws_docs(folder, "canary.ipynb")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("canary.html: Canaries, 2 previews, ")
+    assert done.stdout.startswith("canary.html: Canaries, 3 previews, ")
     return folder
 
 
@@ -73,6 +75,12 @@ def test_no_token_ticket_cookie_or_redacted_field_is_in_a_page(canary: Path) -> 
         assert secret not in html, secret
     assert "your pin is (redacted)" in html
     assert html.count("(redacted)") >= 8  # they were there to be found
+
+
+def test_a_preview_of_a_page_that_no_client_had_shows_that_page(canary: Path) -> None:
+    html = (canary / "canary.html").read_text(encoding="utf-8")
+    assert html.count("The page, before anybody used it.") == 1
+    assert "&lt;h1&gt;Nobody has been here&lt;/h1&gt;" in html
 
 
 def test_files_that_the_app_serves_are_in_its_page(canary: Path) -> None:
@@ -95,6 +103,13 @@ def test_a_notebook_that_does_not_run_gives_no_page_and_says_where_it_fails(tmp_
     assert "bad.ipynb does not run, so there are no docs of it" in done.stderr
     assert "cell 2 (id cell001, '1 / 0'), line 1: 1 / 0" in done.stderr
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_cell_that_takes_too_long_is_named(tmp_path: Path) -> None:
+    write_nb(tmp_path / "slow.ipynb", ["import threading; threading.Event().wait()"])
+    done = nbws_docs(tmp_path, "slow.ipynb", "--cell-timeout", "1")
+    assert done.returncode == 1
+    assert "threading.Event().wait()'): took longer than 1 s" in done.stderr
 
 
 def test_what_is_no_notebook_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbws.errors import MessageError
-from nbws.messages import NOTHING, HtmxHeaders, parse
+from nbws.messages import NOTHING, HtmxHeaders, parse, redacted_values
 
 TEXT = st.text(st.characters(codec="utf-8"))
 NUMBERS = st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
@@ -131,3 +131,10 @@ def test_a_message_that_htmx_did_not_send_has_false_htmx_headers() -> None:
 
 def test_a_hook_has_the_message_with_nothing_in_it() -> None:
     assert (NOTHING.fields, NOTHING.headers, NOTHING.raw) == ({}, {}, "")
+
+
+def test_what_redacting_takes_out_is_known_as_text_at_whichever_depth() -> None:
+    frame = '{"PIN": 4711, "a": [{"pin": ["x", null, {"y": "z"}]}], "b": "pin", "HEADERS": {"pin": true}}'
+    assert redacted_values(frame, {"pin"}) == {"4711", "x", "z", "True"}
+    assert redacted_values(frame, ()) == set()
+    assert redacted_values("no json", {"pin"}) == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from lab import Notebook, OpenNotebook
 from playwright.sync_api import FrameLocator, Locator, expect
 
@@ -137,6 +138,33 @@ def test_its_tabs_are_used_by_keys(notebook: Notebook) -> None:
     expect(panel.get_by_role("tabpanel", name="Output")).to_be_visible()
     notebook.page.keyboard.press("ArrowRight")
     expect(panel.get_by_role("tab", name="Messages")).to_be_focused()
+
+
+def test_axe_finds_nothing_wrong_with_what_is_shown_in_either_theme(notebook: Notebook) -> None:
+    notebook.run(PANEL)
+    notebook.set_source(MORE, "app.transcript()")
+    say(notebook, "hello", "boom")
+    panel = notebook.cell(PANEL).locator(".nbws-panel")
+    expect(tab(panel, "Errors").locator("summary")).to_have_count(1)
+    notebook.run(MORE)
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):  # the latter is that of the tests that follow
+        notebook.command("apputils:change-theme", {"theme": theme})
+        expect(notebook.page.locator("body")).to_have_attribute("data-jp-theme-name", theme)
+        wrong = {}
+        for name in ("Messages", "Diagram", "Connections", "Endpoints", "Errors", "Output"):
+            shown = tab(panel, name)
+            if name in ("Endpoints", "Errors"):
+                shown.locator("summary").first.click()
+            wrong[name] = found_by_axe(notebook, ".nbws-panel")
+        wrong["preview"] = found_by_axe(notebook, ".nbws-preview")
+        wrong["transcript"] = found_by_axe(notebook, ".nbws-transcript")
+        assert not any(wrong.values()), (theme, wrong)
+
+
+def found_by_axe(notebook: Notebook, where: str) -> list[str]:
+    """What axe, which knows the rules of accessibility, has to say about the elements *where* selects."""
+    assert notebook.page.locator(where).count()
+    return [str(problem["help"]) for problem in Axe().run(notebook.page, where).response["violations"]]
 
 
 def test_two_clients_are_two_users_beside_each_other(notebook_in_lab: OpenNotebook) -> None:

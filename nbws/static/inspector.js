@@ -284,7 +284,7 @@ export function panel(el, ask) {
   }
 
   /* -- connections */
-  const table = (titles, body) => make("table", {}, make("thead", {}, make("tr", {}, titles.map((title) => make("th", { scope: "col" }, title)))), make("tbody", {}, body));
+  const table = (titles, body) => make("table", {}, make("thead", {}, make("tr", {}, titles.map((title) => make("th", { scope: "col" }, title || make("span", { class: "nbws-p-unseen" }, "what can be done"))))), make("tbody", {}, body));
   const cell = (label, ...children) => make("td", { "data-label": label }, ...children);
   const composer = make("form", { class: "nbws-p-composer", hidden: true });
   let composing = null;
