@@ -247,6 +247,19 @@ def test_links_requests_and_images_stay_in_the_page(page: Page) -> None:
     two.wait_for_selector("#more:text-is('more')")
 
 
+def test_scripts_of_a_client_have_sockets_events_and_requests(page: Page) -> None:
+    run_cell(page, 3, CELLS[2] + NETWORK)
+    _, two = clients(page)
+    assert two.evaluate(ASKS) == {
+        "socket": [[255, 0, 1], 1000],
+        "events": ["one", "two\nlines"],
+        "posted": ["a=1&b=%C3%A9", "application/x-www-form-urlencoded;charset=UTF-8"],
+        "redirected": ["http://testserver/at?x=1", True, "at 1"],
+        "missing": 404,
+        "xhr": [201, "made", "yes"],
+    }
+
+
 def test_a_scripted_session_gives_what_it_gives_in_cpython_byte_for_byte(page: Page) -> None:
     there: list[Any] = page.evaluate(IN_THE_PAGE, [SCRIPTED, [[path, as_json(said)] for path, said in SESSION], COUNTS])
     result: list[list[Any]] = []
@@ -327,6 +340,66 @@ def test_a_file_that_was_not_built_for_it_says_what_to_do(browser: Browser, fold
     page.wait_for_selector(".nbws-run[data-state=failed]")
     assert "python -m http.server" in page.inner_text(".nbws-run-status")
     page.context.close()
+
+
+NETWORK = """
+async def reverse(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    said = await receive()
+    await send({"type": "websocket.send", "bytes": said["bytes"][::-1]})
+    await send({"type": "websocket.close", "code": 1000})
+
+app.mount("/reversed", reverse)
+
+@app.get("/events")
+async def events():
+    async def each():
+        yield "data: one\\n\\n"
+        yield "data: two\\ndata: lines\\n\\n"
+    return EventStream(each())
+
+@app.post("/post")
+async def post(request: Request):
+    return PlainTextResponse(await request.body(), headers={"kind": request.headers["content-type"]})
+
+@app.get("/from")
+def leads(): return Redirect("/at?x=1")
+
+@app.get("/at")
+def at(x: int): return PlainTextResponse(f"at {x}")
+
+@app.post("/made")
+def made(): return PlainTextResponse("made", 201, headers={"is-made": "yes"})
+"""
+ASKS = """async () => {
+  const socket = new WebSocket("/reversed/");
+  socket.binaryType = "arraybuffer";
+  const echo = new Promise((resolve) => {
+    let got = null;
+    socket.onopen = () => socket.send(new Uint8Array([1, 0, 255]));
+    socket.onmessage = ({ data }) => { got = data instanceof ArrayBuffer ? [...new Uint8Array(data)] : typeof data; };
+    socket.onclose = ({ code }) => resolve([got, code]);
+  });
+  const events = new Promise((resolve) => {
+    const source = new EventSource("/events"), got = [];
+    source.onmessage = ({ data }) => { got.push(data); };
+    source.onerror = () => { source.close(); resolve(got); };
+  });
+  const posted = await fetch("/post", { method: "POST", body: new URLSearchParams({ a: 1, b: "\u00e9" }) });
+  const redirected = await fetch("/from");
+  const xhr = new XMLHttpRequest();
+  xhr.open("POST", "/made");
+  const made = new Promise((resolve) => {
+    xhr.addEventListener("load", () => resolve([xhr.status, xhr.responseText, xhr.getResponseHeader("is-made")]));
+  });
+  xhr.send("x");
+  return {
+    socket: await echo, events: await events, posted: [await posted.text(), posted.headers.get("kind")],
+    redirected: [redirected.url, redirected.redirected, await redirected.text()],
+    missing: (await fetch("/nowhere")).status, xhr: await made,
+  };
+}"""
 
 
 def as_json(said: str | bytes) -> Any:
