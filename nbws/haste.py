@@ -13,7 +13,7 @@ import threading
 
 __all__ = ["Haste"]
 
-SHORT_SECONDS = 0.0005  #: the interval while there is traffic
+SHORT_SECONDS = 0.0002  #: the interval while there is traffic
 HOLD_SECONDS = 0.25  #: after the last message, until the interval is what it was
 MOST_MESSAGES = 100  #: in that time; more are many enough for each of their turns to handle several
 

@@ -11,9 +11,10 @@ import subprocess
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from lab import Browser, write_nb
@@ -25,9 +26,11 @@ from nbws.inpage.host import Host
 from nbws.notebook.file import Cell
 from nbws.playback import Playback
 from nbws.player import player
-from nbws.transcript import OPENED, SENT, Line
+from nbws.transcript import CLOSED, OPENED, SENT, Line
 
 pytestmark = pytest.mark.browser
+
+T = TypeVar("T")
 
 PYODIDE = "314.0.7"
 
@@ -262,13 +265,127 @@ def test_scripts_of_a_client_have_sockets_events_and_requests(page: Page) -> Non
 
 def test_a_scripted_session_gives_what_it_gives_in_cpython_byte_for_byte(page: Page) -> None:
     there: list[Any] = page.evaluate(IN_THE_PAGE, [SCRIPTED, [[path, as_json(said)] for path, said in SESSION], COUNTS])
-    result: list[list[Any]] = []
-    thread = threading.Thread(target=lambda: result.extend(asyncio.run(in_cpython())))  # playwright has a loop here
-    thread.start()
-    thread.join()
+    result = in_a_thread(in_cpython)
     assert len(result) == len(SESSION)
     assert [len(each) for each in result] == COUNTS
     assert there == result
+
+
+def test_a_recorded_session_is_answered_as_it_was_in_cpython_byte_for_byte(page: Page) -> None:
+    recorded = in_a_thread(record)
+    entries = [(entry.kind, entry.clients, entry.url, entry.data) for entry in recorded.entries]
+    # A connection is closed when its `disconn` has run, and its client has closed it before: after what it heard last.
+    for closed in [entry for entry in entries if entry[0] == CLOSED]:
+        entries.remove(closed)
+        last = max(n for n, (_, clients, *_) in enumerate(entries) if closed[1][0] in clients)
+        entries.insert(last + 1, closed)
+    assert [len(recorded.heard_by(client)) for client in (0, 1, 2)] == [10, 6, 3]
+    there: list[Any] = page.evaluate(PLAY_IN_THE_PAGE, [RECORDED, entries])
+    assert there == [data for kind, _, _, data in entries if kind == SENT]
+
+
+def in_a_thread(talk: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What *talk* gives, on a loop of its own: playwright has one here."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(lambda: asyncio.run(talk())).result(60)
+
+
+RECORDED = """
+from nbws.common import *
+
+app = App("recorded")
+said = []
+
+def joined(ws):
+    ws.join("room")
+    tell()
+
+def left(ws):
+    ws.leave("room")
+    tell()
+
+def tell():
+    app.broadcast(P(len([c for c in app.connections if "room" in c.rooms]), " here", id="here"), room="room")
+
+@app.ws("/room/{name}", conn=joined, disconn=left)
+async def room(text: str, name: str, ws):
+    ws.state.count = ws.state.get("count", 0) + 1
+    said.append(Li(Strong(name), ": ", text, " (", ws.state.count, ")"))
+    app.broadcast(Ul(*said, id="said"), room="room")
+    if text == "twice":
+        return P("said twice by ", name, id="twice")
+"""
+
+
+async def record() -> Playback:
+    """A session of three clients with the app of RECORDED, one of whom leaves."""
+    names: dict[str, Any] = {}
+    exec(RECORDED, names)
+    app = names["app"]
+    tape = app.record("parity")
+    async with app.client().ws("/room/ann") as ann, app.client().ws("/room/b%C3%B6b") as bob:
+        for visitor in (ann, ann, bob):
+            await visitor.receive()
+        for visitor, text in ((ann, "hi & <b>"), (bob, "\u2615 twice"), (ann, "twice")):
+            await visitor.send(text=text)
+            for each in (ann, bob):
+                await each.receive()
+        await ann.receive()
+        async with app.client().ws("/room/cy") as cy:
+            for visitor in (ann, bob, cy):
+                await visitor.receive()
+            await cy.send(text="late")
+            for visitor in (ann, bob, cy):
+                await visitor.receive()
+            await bob.close()
+            for visitor in (ann, cy):
+                await visitor.receive()
+        await ann.receive()
+    recorded: Playback = tape.playback()
+    tape.stop()
+    return recorded
+
+
+PLAY_IN_THE_PAGE = """async ([source, entries]) => {
+  const { host } = document.querySelector(".nbws-run").nbwsRun, all = [];
+  const ran = new Promise((resolve) => {
+    const before = host.on.ran;
+    host.on.ran = (told) => { host.on.ran = before; resolve(told); };
+  });
+  host.tell({ kind: "run", cell: "recorded", number: 10, source });
+  const app = (await ran).apps.at(-1), ids = {}, came = {}, wakes = {};
+  for (const [kind, clients, path, data] of entries) {
+    const [client] = clients;
+    if (kind === "opened") {
+      came[client] = [];
+      await new Promise((opened) => {
+        const asked = { kind: "connect", client: `recorded ${client}`, app, path, headers: [] };
+        ids[client] = host.ask(asked, null, (told) => {
+          if (told.kind === "open") opened();
+          else if (told.kind === "message") { came[client].push(told.data); wakes[client]?.(); }
+        });
+      });
+    } else if (kind === "received") {
+      host.tell({ kind: "send", id: ids[client], data });
+    } else if (kind === "closed") {
+      host.tell({ kind: "close", id: ids[client], code: 1000 });
+    } else {
+      const got = [];
+      for (const each of clients) {
+        if (!came[each].length) {
+          await new Promise((wake, fail) => {
+            wakes[each] = wake;
+            setTimeout(() => fail(new Error(`client ${each} of ${clients} got no ${data} after ${all}`)), 10000);
+          });
+        }
+        got.push(came[each].shift());
+      }
+      if (new Set(got).size > 1) throw new Error(`not the same for all: ${got}`);
+      all.push(got[0]);
+    }
+  }
+  return all;
+}"""
 
 
 def test_a_blocking_client_waits_for_the_loop_that_it_is_on(page: Page) -> None:
