@@ -994,6 +994,8 @@ class App:
                     by_key.setdefault(connection.key, []).append(connection)
                 for change in told:
                     self._tell_of(change, by_key.get(change.key, []))
+                if by_key and self._server is not None:
+                    self._server.hurry()
             self.tasks.look_again()
             self.feed.changed()
         return changed

@@ -154,6 +154,7 @@ class Server:
         config.loaded_app = app  # where the root logger logs everything, uvicorn puts one around it that logs headers
         self._uvicorn = _Uvicorn(config, on_stop)
         self.loop: asyncio.AbstractEventLoop | None = None  #: None before it serves, and in `block`
+        self._haste: Haste | None = None
         _serving.add(self)
         self._thread = threading.Thread(target=self._run, name=f"nbws-server-{self.port}", daemon=True)
 
@@ -197,6 +198,11 @@ class Server:
     def is_running(self) -> bool:
         return self._thread.is_alive() and not self._uvicorn.should_exit
 
+    def hurry(self) -> None:
+        """Have what runs in other threads give way soon, for a moment: clients wait for what was published now."""
+        if self._haste is not None:
+            self._haste.hurry()
+
     def stop(self) -> None:
         """Refuse new connections, let handlers in flight send their replies, close with 1012. Returns within 6 s."""
         atexit.unregister(self.stop)
@@ -222,7 +228,7 @@ class Server:
     def _run(self) -> None:
         make_loop = self._uvicorn.config.get_loop_factory() or asyncio.new_event_loop
         loop = self.loop = make_loop()
-        haste = Haste(loop)  # the main thread may compute
+        haste = self._haste = Haste(loop)  # the main thread may compute
         self._uvicorn.config.ws_protocol_class = noting(websocket_class(), haste.note)
         try:
             # Not asyncio.run, which nest_asyncio replaces in many a notebook.

@@ -11,7 +11,7 @@ from clients import running, talk, until, websocket
 
 from nbws import App
 from nbws.common import Div
-from nbws.haste import HOLD_SECONDS, MOST_MESSAGES, SHORT_SECONDS, Haste
+from nbws.haste import HOLD_SECONDS, HURRY_SECONDS, MOST_MESSAGES, SHORT_SECONDS, Haste
 
 
 class Loop:
@@ -30,6 +30,9 @@ class Loop:
                 self._timers.remove(entry)
 
         return Handle()
+
+    def call_soon_threadsafe(self, act: Callable[..., object], *args: Any) -> None:
+        act(*args)
 
     def pass_time(self, seconds: float) -> None:
         end = self.now + seconds
@@ -125,3 +128,43 @@ def test_a_server_in_a_thread_makes_haste_while_clients_talk_to_it(usual: float)
         talk(visit())
     assert seen == [pytest.approx(SHORT_SECONDS, abs=2e-6)] * 2
     assert interval() == usual
+
+
+def test_it_is_short_for_a_moment_after_something_was_published_however_many_messages_come(usual: float) -> None:
+    loop = Loop()
+    haste = Haste(loop)  # type: ignore[arg-type]
+    for _ in range(MOST_MESSAGES + 1):
+        haste.note()
+    loop.pass_time(HOLD_SECONDS)
+    assert interval() == pytest.approx(usual)
+    haste.hurry()
+    haste.hurry()
+    assert interval() == pytest.approx(SHORT_SECONDS, abs=2e-6)
+    loop.pass_time(HURRY_SECONDS)
+    assert interval() == pytest.approx(usual)
+    haste.hurry()
+    haste.end()
+    assert interval() == pytest.approx(usual)
+    loop.pass_time(HURRY_SECONDS)  # a timer that is left does no harm
+    assert interval() == pytest.approx(usual)
+
+
+def test_a_cell_that_publishes_under_an_open_connection_hurries(usual: float) -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws(msg: str): ...
+
+    async def visit() -> None:
+        async with websocket(app):
+            await until(lambda: bool(app.connections) and interval() == pytest.approx(usual))
+
+            @app.ws("/ws")
+            async def ws(msg: str, send: Any): ...
+
+            app.publish()
+            assert interval() == pytest.approx(SHORT_SECONDS, abs=2e-6)
+            await until(lambda: interval() == pytest.approx(usual))
+
+    with running(app):
+        talk(visit())
