@@ -994,10 +994,10 @@ class App:
                     by_key.setdefault(connection.key, []).append(connection)
                 for change in told:
                     self._tell_of(change, by_key.get(change.key, []))
-                if by_key and self._server is not None:
-                    self._server.hurry()
             self.tasks.look_again()
             self.feed.changed()
+            if self._server is not None and any(change.key.method == WEBSOCKET for change in changed):
+                self._server.hurry()
         return changed
 
     def _needs_kernel_loop(self, table: HandlerTable) -> bool:
