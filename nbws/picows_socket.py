@@ -4,14 +4,14 @@ All else goes the way of uvicorn's protocol: the handshake, and every frame that
 fragments, what is in error), written anew for it. So there is one implementation of how a connection is opened, kept
 alive and closed. What picows itself refuses, it says in its close frame, and the connection ends by uvicorn's way.
 
-Its parser takes 6 KB. A connection has one from its first message on, and for as long as there are messages.
+Its parser takes 6 KB. A connection has one while there are more than a few messages between two pings of the server.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import picows.picows
 from picows import WSAutoPingStrategy, WSFrame, WSListener, WSMsgType, WSTransport
@@ -20,7 +20,7 @@ from websockets.protocol import State
 
 from nbws.sockets import UvicornSocket
 
-__all__ = ["PicowsSocket"]
+__all__ = ["PicowsAtOnce", "PicowsSocket"]
 
 _VERSION = "2.3."
 if not importlib.metadata.version("picows").startswith(_VERSION):
@@ -32,6 +32,7 @@ _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 
 _MESSAGES = (_TEXT, _BINARY)
 _PONG = 0x80 | WSMsgType.PONG.value
+_WHOLE = frozenset((0x80 | _TEXT.value, 0x80 | _BINARY.value))  #: first bytes of whole messages
 
 _BUFFER_BYTES = 2048  #: that picows reads into at first, of which it keeps 256 for itself; less it does not take
 _LONG = 16 * 1024  #: bytes of a message after which a new buffer is taken, as picows' own never shrinks
@@ -73,6 +74,14 @@ def _is_one_pong(data: bytes) -> bool:
     return data[0] == _PONG and len(data) == 6 + (data[1] & 0x7F)
 
 
+def _is_one_message(data: bytes) -> bool:
+    """Whether *data* is a whole one, of which nothing is missing and after which nothing comes."""
+    if data[0] not in _WHOLE or len(data) < 6:
+        return False
+    size = data[1] & 0x7F
+    return len(data) == 6 + size if size < 126 else size == 126 and len(data) == 8 + int.from_bytes(data[2:4], "big")
+
+
 class _Transport:
     """What picows sees of a connection's transport. It neither answers the handshake nor closes."""
 
@@ -99,6 +108,9 @@ class _Transport:
 class PicowsSocket(UvicornSocket, WSListener):
     """See the module."""
 
+    few: ClassVar[int] = 16
+    """Messages between two pings for which uvicorn's parser, which takes longer, is good enough."""
+
     __slots__ = ("_frames", "_may_push")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -110,6 +122,7 @@ class PicowsSocket(UvicornSocket, WSListener):
         self._frames: WSTransport | None = None  # what writes frames
         self._has_frames = False  # whether frames go through picows: after the accept, where nothing is compressed
         self._is_quiet = False  # whether there was no message since the last ping of the server
+        self._few = 0  # messages since then for which there was no parser
         self._handed = bytearray()  # frames for uvicorn's protocol, which takes many in less time than each by itself
         self._is_in_pieces = False  # whether a message has begun whose last piece has not come
         self._is_grown = False  # whether the parser has taken a large buffer
@@ -148,7 +161,7 @@ class PicowsSocket(UvicornSocket, WSListener):
     def send_keepalive_ping(self) -> None:
         if self._is_quiet and self._is_at_rest:
             self._end()
-        self._is_quiet = True
+        self._is_quiet, self._few = True, 0
         super().send_keepalive_ping()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -163,6 +176,10 @@ class PicowsSocket(UvicornSocket, WSListener):
             super().parse(data)
             return
         if self._picows is None:
+            if self._few < self.few and not self._is_in_pieces and _is_one_message(data):
+                self._few += 1
+                super().parse(data)
+                return
             self._begin()
         self._is_quiet = self._is_at_rest = False
         at, end = 0, len(data)
@@ -241,22 +258,24 @@ class PicowsSocket(UvicornSocket, WSListener):
 
     def push(self, data: str | bytes) -> bool:
         if not self._may_push and not self._is_ready():
-            return not self._has_frames and super().push(data)
+            return self._picows is None and super().push(data)
         self._is_quiet = False
         self._frames.send(_TEXT if isinstance(data, str) else _BINARY, data)  # type: ignore[union-attr]
         return True
 
     def push_text(self, encoded: bytes) -> bool:
         if not self._may_push and not self._is_ready():
-            return not self._has_frames and super().push_text(encoded)
+            return self._picows is None and super().push_text(encoded)
         self._is_quiet = False
         self._frames.send(_TEXT, encoded)  # type: ignore[union-attr]
         return True
 
     def _is_ready(self) -> bool:
-        """Whether a message can be written, now that picows is there for it."""
+        """Whether a message can be written by picows, which is there after a few of them."""
         if self._has_frames and self._picows is None and self.conn.state is State.OPEN:
-            self._begin()
+            self._few += 1
+            if self._few > self.few:
+                self._begin()
         return self._may_push
 
     def _look(self) -> None:
@@ -288,3 +307,9 @@ class PicowsSocket(UvicornSocket, WSListener):
     def _say_goodbye(self) -> None:
         super()._say_goodbye()
         self._look()
+
+
+class PicowsAtOnce(PicowsSocket):
+    """The same, with picows for the first message too."""
+
+    few = 0

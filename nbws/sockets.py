@@ -23,7 +23,7 @@ __all__ = ["UvicornSocket", "noting", "websocket_class"]
 _LINGER_SECONDS = 10.0  #: how long a peer has to take what was sent, when nobody talks with it any more
 _GOODBYE_SECONDS = 1.0  #: how long a peer has to answer that the server stops
 _ASKED = "NBWS_WEBSOCKET"
-"""The environment variable that may hold "uvicorn", to find out whose a fault is."""
+"""The environment variable that may hold "uvicorn", to find out whose a fault is, or "picows", for all messages."""
 
 
 class _Events:
@@ -230,5 +230,6 @@ def websocket_class() -> type[UvicornSocket]:
         picows_socket = importlib.import_module("nbws.picows_socket")
     except ImportError:
         return UvicornSocket
-    found: type[UvicornSocket] = picows_socket.PicowsSocket
+    at_once = os.environ.get(_ASKED) == "picows"
+    found: type[UvicornSocket] = picows_socket.PicowsAtOnce if at_once else picows_socket.PicowsSocket
     return found
