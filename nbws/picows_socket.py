@@ -4,7 +4,7 @@ All else goes the way of uvicorn's protocol: the handshake, and every frame that
 fragments, what is in error), written anew for it. So there is one implementation of how a connection is opened, kept
 alive and closed. What picows itself refuses, it says in its close frame, and the connection ends by uvicorn's way.
 
-Its parser takes 6 KB. A connection has one while there are more than a few messages between two pings of the server.
+Its parser takes 6 KB. A connection has one while there are broadcasts, or more than a few messages, between two pings.
 """
 
 from __future__ import annotations
@@ -264,17 +264,17 @@ class PicowsSocket(UvicornSocket, WSListener):
         return True
 
     def push_text(self, encoded: bytes) -> bool:
-        if not self._may_push and not self._is_ready():
+        if not self._may_push and not self._is_ready(at_once=True):  # who hears a broadcast hears more of them
             return self._picows is None and super().push_text(encoded)
         self._is_quiet = False
         self._frames.send(_TEXT, encoded)  # type: ignore[union-attr]
         return True
 
-    def _is_ready(self) -> bool:
-        """Whether a message can be written by picows, which is there after a few of them."""
+    def _is_ready(self, *, at_once: bool = False) -> bool:
+        """Whether a message can be written by picows, which is there after a few of them, or *at_once*."""
         if self._has_frames and self._picows is None and self.conn.state is State.OPEN:
             self._few += 1
-            if self._few > self.few:
+            if at_once or self._few > self.few:
                 self._begin()
         return self._may_push
 
