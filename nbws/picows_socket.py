@@ -71,7 +71,7 @@ def _written(opcode: int, is_last: bool, payload: bytes) -> bytes:
 
 
 def _is_one_pong(data: bytes) -> bool:
-    return data[0] == _PONG and len(data) == 6 + (data[1] & 0x7F)
+    return data[0] == _PONG and len(data) >= 6 and len(data) == 6 + (data[1] & 0x7F)
 
 
 def _is_one_message(data: bytes) -> bool:

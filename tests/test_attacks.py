@@ -147,6 +147,7 @@ def used_by_its_author(page: Page, victim: Target) -> None:
     for host in ("127.0.0.1", "localhost"):
         page.goto(victim.app.preview("/").src.replace("127.0.0.1", host))
         expect(page.locator("h1")).to_have_text(SECRET)
+        expect(page.locator("#out")).to_have_text(SECRET)  # by its websocket, whose `conn` has run then
     assert len(page.context.cookies()) >= 2
     victim.forget()
 
