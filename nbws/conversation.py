@@ -326,11 +326,9 @@ class Conversation:
         while (event := await receive())["type"] == "websocket.receive":
             text = event.get("text")
             frame = text if text is not None else event["bytes"]
-            if log is not None and (report := Report.of(frame)) is not None:
-                log.acknowledge(report.received)
-                if report.asks:
-                    connection.reply(answer(self._received))
-            elif _is_longer(frame, self._desk.limits.message_bytes):  # our own server does not let it through
+            if log is not None and self._takes_report(frame, log):
+                continue
+            if _is_longer(frame, self._desk.limits.message_bytes):  # our own server does not let it through
                 connection.close(CloseCode.TOO_BIG, "the message is too big")
             elif left:
                 left.append(frame)
@@ -353,10 +351,7 @@ class Conversation:
         clean, use, session = scope.get(CLEAN), scope.get(USE), scope.get("session")
 
         def take(frame: str | bytes) -> bool:
-            if log is not None and (report := Report.of(frame)) is not None:
-                log.acknowledge(report.received)
-                if report.asks:
-                    connection.reply(answer(self._received))
+            if log is not None and self._takes_report(frame, log):
                 return True
             if connection.is_ending:
                 return True
@@ -370,6 +365,16 @@ class Conversation:
             return not inbox.is_full
 
         return take
+
+    def _takes_report(self, frame: str | bytes, log: SentLog) -> bool:
+        """Whether *frame* is for nbws and not for a handler: what its client has received. It is taken note of then."""
+        report = Report.of(frame)
+        if report is None:
+            return False
+        log.acknowledge(report.received)
+        if report.asks:
+            self.connection.reply(answer(self._received))
+        return True
 
     async def _take(self, frame: str | bytes) -> None:
         if self.connection.is_ending:

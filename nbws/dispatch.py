@@ -46,7 +46,6 @@ __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 _IN_A_ROW = 8  # messages of one connection, before the others have their turn
 _CONTENT = frozenset((type(None), str, Tag, tuple, list))  # types of what a handler returns that can be sent as it is
 _AT_ONCE = 32  # messages of one connection that are handled as they come, before its task has its turn
-_HAS_CONTEXTS = sys.version_info >= (3, 11)  # for tasks that are given theirs
 _LONG = 16 * 1024  # of a frame: longer ones are neither shown nor kept with an error; of a traceback the middle goes
 
 
@@ -169,7 +168,7 @@ class Worker:
         """
         if (
             not self._is_immediate
-            or not self._inbox.is_awaited
+            or self._inbox.taker is None
             or self._looked_up_in is not self._desk.table.stamp
             or type(frame) is not str
             or self._at_once == _AT_ONCE
@@ -437,8 +436,8 @@ class Worker:
         # With no other loop to run on, and no store to be held in step with.
         self._is_at_home = self._shared is None and self._desk.loop_for(self._connection.key) is None
         bound = handler.message
-        plain = _HAS_CONTEXTS and self._is_at_home and bound.quick is not None and not bound.waits
-        self._is_immediate = plain and not self._records
+        plain = self._is_at_home and bound.quick is not None and not bound.waits and not self._records
+        self._is_immediate = plain and sys.version_info >= (3, 11)  # with tasks that are given their context
         self._looked_up_in = table.stamp
         return True
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nbws.errors import NbwsError
-from nbws.notebook.file import Cell, cells_in, is_skipped
+from nbws.notebook.file import Cell, cells_in, is_skipped, text_of
 from nbws.notebook.preview import MIME
 from nbws.playback import SUFFIX, Playback, cleaned
 
@@ -100,7 +100,7 @@ def documented(
             cell["outputs"], cell["execution_count"] = outputs.get(id, []), counts.get(id)
     shown = []
     for cell in notebook["cells"]:
-        looks = shown_source(_text(cell.get("source")), cell.get("metadata", {}).get("tags", ()))
+        looks = shown_source(text_of(cell.get("source")), cell.get("metadata", {}).get("tags", ()))
         if cell.get("cell_type") != "code":
             shown += [] if "cell" in looks.removes else [cell]
             continue
@@ -194,7 +194,7 @@ def _told(
     """*output* as readers see it; None for what was there for the author alone."""
     told: dict[str, Any] = copy.deepcopy(dict(output))
     data = told.get("data", {})
-    if MIME in data or 'class="nbws-preview"' in _text(data.get("text/html")):
+    if MIME in data or 'class="nbws-preview"' in text_of(data.get("text/html")):
         facts = data.get(MIME) or {}
         session = _session(facts, path, made)
         name = facts.get("path", "/")
@@ -209,7 +209,7 @@ def _told(
         if name in told:
             told[name] = _clean(told[name], made.clean)
     if data:
-        html = _text(data.get("text/html"))
+        html = text_of(data.get("text/html"))
         if "nbws-ticket=" in html and not _LINK.sub("", html).strip():
             return None  # the link by which the author opens the app in a tab
         told["data"] = {kind: _clean(value, made.clean) for kind, value in data.items()}
@@ -252,7 +252,3 @@ def _session(facts: Mapping[str, Any], path: Path, made: _Made) -> Playback | No
 def _from_file(path: Path, name: str) -> Playback | None:
     file = path.parent / f"{name}{SUFFIX}"
     return Playback.loads(file.read_text(encoding="utf-8"), file.name) if file.exists() else None
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "".join(value or ())

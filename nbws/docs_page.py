@@ -26,11 +26,11 @@ from nbws.docs import cells_of, documented
 from nbws.docs_pyodide import RUN_HERE, collect, notebook_cells, page_parts
 from nbws.errors import NbwsError
 from nbws.html import Safe, Tag, ft, to_xml
-from nbws.notebook.file import Cell
+from nbws.notebook.file import Cell, text_of
 from nbws.player import bundle, player, safe_json, still, style
 from nbws.running import Progress
 
-__all__ = ["Page", "RunHere", "notebook_cells", "notebook_page", "render", "write_page"]
+__all__ = ["Page", "RunHere", "notebook_page", "render", "write_page"]
 
 _STATIC = Path(__file__).parent / "static"
 _PICTURE_BYTES = 4 * 1024 * 1024
@@ -179,7 +179,7 @@ class _Writer:
         self._markdown.add_render_rule("image", lambda renderer, *of: self._image(*of))
 
     def cell(self, cell: Mapping[str, Any]) -> list[str]:
-        source = _text(cell.get("source"))
+        source = text_of(cell.get("source"))
         if cell["cell_type"] == "markdown":
             return [f'<section class="text">{self._text_of(source, cell.get("attachments", {}))}</section>']
         if cell["cell_type"] != "code":
@@ -212,16 +212,16 @@ class _Writer:
             return f'<pre class="err">{html.escape(_plain(chr(10).join(output.get("traceback", ()))))}</pre>'
         data = output.get("data", {})
         if "text/html" in data:
-            return f'<div class="rich">{_text(data["text/html"])}</div>'
+            return f'<div class="rich">{text_of(data["text/html"])}</div>'
         if "image/svg+xml" in data:
-            return f'<div class="rich">{_text(data["image/svg+xml"])}</div>'
+            return f'<div class="rich">{text_of(data["image/svg+xml"])}</div>'
         for kind in ("image/png", "image/jpeg", "image/gif", "image/webp"):
             if kind in data:
-                encoded = _text(data[kind]).replace("\n", "")
-                alt = html.escape(_text(data.get("text/plain")), quote=True)
+                encoded = text_of(data[kind]).replace("\n", "")
+                alt = html.escape(text_of(data.get("text/plain")), quote=True)
                 return f'<img src="data:{kind};base64,{encoded}" alt="{alt}">'
         if "text/markdown" in data:
-            return f'<div class="rich">{self._text_of(_text(data["text/markdown"]), {})}</div>'
+            return f'<div class="rich">{self._text_of(text_of(data["text/markdown"]), {})}</div>'
         text = _plain(data.get("text/plain"))
         return f"<pre>{html.escape(text)}</pre>" if text.strip() else ""
 
@@ -234,7 +234,7 @@ class _Writer:
         if source.startswith("attachment:"):
             bundle_of = self._attachments.get(unquote(source.removeprefix("attachment:")), {})
             for kind, encoded in bundle_of.items():
-                return f'<img src="data:{kind};base64,{_text(encoded)}" alt="{alt}">'
+                return f'<img src="data:{kind};base64,{text_of(encoded)}" alt="{alt}">'
         elif not _ELSEWHERE.match(source):
             file = self._folder / unquote(source.partition("#")[0])
             kind = mimetypes.guess_type(file.name)[0] or ""
@@ -273,8 +273,4 @@ def _heading(tokens: list[Token], place: int) -> str:
 
 
 def _plain(value: Any) -> str:
-    return _ESCAPES.sub("", _text(value))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "".join(value or ())
+    return _ESCAPES.sub("", text_of(value))

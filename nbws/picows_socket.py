@@ -115,9 +115,7 @@ class PicowsSocket(UvicornSocket, WSListener):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._may_push = (
-            False  # whether a message can be written at once; kept, as each look at all that it hangs on is far
-        )
+        self._may_push = False  # whether a message can be written at once; kept, since much decides it
         self._picows: Any = None  # the parser, while there are messages
         self._frames: WSTransport | None = None  # what writes frames
         self._has_frames = False  # whether frames go through picows: after the accept, where nothing is compressed

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nbws.playback import SUFFIX, Playback, PlaybackPage, opens, secret_values
-from nbws.transcript import OPENED, Line, Log, Transcript
+from nbws.transcript import OPENED, Line, Log, Transcript, counted
 
 __all__ = ["Tape", "documentation"]
 
@@ -183,9 +183,5 @@ class Tape:
         said = self.playback()
         state = "runs" if self.is_running else "has ended"
         cut = ", and no more is kept" if said.is_cut else ""
-        counts = f"{_count(len(said.clients), 'client')}, {_count(said.messages, 'message')}, {said.seconds:.1f} s"
+        counts = f"{counted(len(said.clients), 'client')}, {counted(said.messages, 'message')}, {said.seconds:.1f} s"
         return f"<recording {self.name!r} {state}: {counts}{cut}; save() writes {self.name}{SUFFIX}>"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from nbws.html import Safe, ft, to_xml
 from nbws.messages import without_headers
 
-__all__ = ["CLOSED", "OPENED", "RECEIVED", "SENT", "Counts", "Line", "Log", "Taker", "Transcript"]
+__all__ = ["CLOSED", "OPENED", "RECEIVED", "SENT", "Counts", "Line", "Log", "Taker", "Transcript", "counted"]
 
 OPENED, RECEIVED, SENT, CLOSED = "opened", "received", "sent", "closed"
 
@@ -208,7 +208,7 @@ class Transcript(Sequence[Line]):
                 elif line.kind == CLOSED:
                     body.append(f"await {name}.close()")
         said = sum(line.kind == RECEIVED for line in self._lines)
-        head = f"# {_count(len(names), 'client')}, {_count(said, 'message')}; made of a transcript"
+        head = f"# {counted(len(names), 'client')}, {counted(said, 'message')}; made of a transcript"
         block = "\n".join(f"    {each}" for each in body or ["pass"])
         return f"{head}\nfrom contextlib import AsyncExitStack\n\nasync with AsyncExitStack() as clients:\n{block}\n"
 
@@ -255,7 +255,8 @@ def _sending(line: Line) -> str:
     return f"send(**{fields!r})"
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """`1 client`, `2 clients`."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from nbws.errors import NbwsError
 
-__all__ = ["Cell", "cells_in", "is_skipped", "to_run"]
+__all__ = ["Cell", "cells_in", "is_skipped", "text_of", "to_run"]
 
 _NOT_EVALUATED = re.compile(r"\s*#\s*\|\s*eval\s*:?\s*false\s*", re.IGNORECASE)
 _AT_THE_HEAD = re.compile(r"\s*(#\s*\||%%\w)")
@@ -49,7 +49,7 @@ def cells_in(text: str, before: Sequence[Cell] = ()) -> list[Cell]:
     if not isinstance(cells, list):
         raise NbwsError("the file is no notebook of nbformat 4; open it in JupyterLab and save it again")
     coded = [cell for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
-    sources = [_source(cell) for cell in coded]
+    sources = [text_of(cell.get("source")) for cell in coded]
     ids = _unique([cell.get("id") for cell in coded]) or _ids_from(before, sources)
     found = [
         Cell(id, place + 1, source, _tags(cell))
@@ -66,7 +66,7 @@ def is_skipped(text: str) -> bool:
     cells = [cell for cell in json.loads(text).get("cells", ()) if isinstance(cell, dict)]
     if not cells or cells[0].get("cell_type") == "code":
         return False
-    source = _source(cells[0]).strip()
+    source = text_of(cells[0].get("source")).strip()
     is_front = source.startswith("---") if cells[0].get("cell_type") == "raw" else source.startswith("# ")
     return is_front and _SKIPPED.search(source) is not None
 
@@ -77,9 +77,9 @@ def to_run(ran: Mapping[str, str], cells: Sequence[Cell]) -> tuple[list[Cell], l
     return [cell for cell in cells if ran.get(cell.id) != cell.source], [id for id in ran if id not in there]
 
 
-def _source(cell: Mapping[str, Any]) -> str:
-    source = cell.get("source", "")
-    return source if isinstance(source, str) else "".join(source)
+def text_of(value: Any) -> str:
+    """A text as notebooks' files have it: whole, in lines, or None where it is empty."""
+    return value if isinstance(value, str) else "".join(value or ())
 
 
 def _tags(cell: Mapping[str, Any]) -> tuple[str, ...]:
