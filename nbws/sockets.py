@@ -91,7 +91,9 @@ class UvicornSocket(WebsocketDoor):
 
         What is closed while the peer sends is reset, and the close frame lost with it.
         """
-        if self.close_sent or self.conn.state is not State.OPEN or self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self.close_sent or self.conn.state is not State.OPEN:
             super().shutdown()
             return
         self.stop_keepalive()
@@ -115,7 +117,9 @@ class UvicornSocket(WebsocketDoor):
         return getattr(receive, "__self__", None) is self and getattr(send, "__self__", None) is self
 
     def push(self, data: str | bytes) -> bool:
-        return self.push_text(data.encode()) if isinstance(data, str) else self._push(self.conn.send_binary, data)
+        if isinstance(data, str):
+            return self._push(self.conn.send_text, data.encode())
+        return self._push(self.conn.send_binary, data)
 
     def push_text(self, encoded: bytes) -> bool:
         return self._push(self.conn.send_text, encoded)

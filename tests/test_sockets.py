@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -293,6 +294,30 @@ def test_a_handler_that_closes_has_what_it_sent_before_arrive_first() -> None:
     assert heard[-1] == (CLOSE, (4001).to_bytes(2, "big") + b"done")
 
 
+def test_a_server_that_stops_says_nothing_to_who_leaves_in_the_same_moment() -> None:
+    app, failed = echo(), []
+
+    async def leave() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failed.append(context))
+        socket = socket_of(app)
+        socket.shutdown()
+        socket.transport.abort()
+        await socket.lost.wait()
+
+    async def visit() -> None:
+        async with raw.websocket(app) as client:
+            await client.send(HI)
+            await client.frame()
+            assert app.serving_loop is not None
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(leave(), app.serving_loop))
+
+    with running(app):
+        talk(visit())
+    gc.collect()  # what a task has failed with is told when it goes
+    assert failed == []
+
+
 # -- how much it takes
 
 
@@ -360,6 +385,8 @@ def test_a_connection_has_a_parser_while_there_are_more_than_a_few_messages(kind
                 assert await client.hear() == b"%d" % n
 
             await ask(0)
+            await app.connections[0].send_text("text")
+            assert await client.hear() == "text"
             assert socket._picows is None
             for n in range(40):
                 await ask(n)
