@@ -1,4 +1,4 @@
-"""Fixtures for tests that drive a browser; the driver itself is lab.py."""
+"""Fixtures for tests that drive a browser, the driver of which is lab.py, and for those of each websocket class."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from kinds import KINDS, choose
 from lab import Browser, CellSource, LabServer, Notebook, OpenNotebook, Viewport, find_chromium, write_nb
 
 
@@ -55,6 +56,14 @@ def notebook_in_lab(browser: Browser, lab: LabServer) -> Iterator[OpenNotebook]:
             return cleanup.enter_context(browser.open(server, path.name, viewport=viewport))
 
         yield open_notebook
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Whose websockets are served; a test that asks for it runs with each."""
+    with pytest.MonkeyPatch.context() as patch:
+        choose(request.param, patch)
+        yield request.param
 
 
 def new_path(root: Path) -> Path:

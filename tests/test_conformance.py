@@ -1,4 +1,4 @@
-"""RFC 6455 byte by byte, of nbws's websocket class and of bare uvicorn: what is right in one is right in the other.
+"""RFC 6455 byte by byte, of each of nbws's websocket classes and of bare uvicorn: what is right in one is right in all.
 
 `python tests/soak_autobahn.py` asks much more, where it can be installed.
 """
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import pytest
 from clients import SECONDS, talk
 from echoes import bare_uvicorn, nbws_server
+from kinds import KINDS, choose
 from raw import BINARY, CLOSE, CONT, PING, PONG, TEXT, Raw, handshake
 
-SERVERS = {"nbws": nbws_server, "uvicorn": bare_uvicorn}
 KEY = bytes((0x12, 0x00, 0xFF, 0x7A))
 
 
@@ -87,10 +87,16 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=[*KINDS, "bare uvicorn"])
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    with SERVERS[request.param]() as port:
-        yield port
+    if request.param == "bare uvicorn":
+        with bare_uvicorn() as port:
+            yield port
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        choose(request.param, patch)
+        with nbws_server() as port:
+            yield port
 
 
 async def hears(port: int, case: Case, *, piece: int) -> None:

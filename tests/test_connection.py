@@ -18,6 +18,8 @@ from nbws.connection import Connection, Membership, tell_all
 from nbws.handlers import Key
 from nbws.outbox import Outbox
 
+pytestmark = pytest.mark.usefixtures("kind")
+
 
 def test_a_send_from_an_async_handler_arrives_awaited_or_dropped() -> None:
     app = App(port=0)

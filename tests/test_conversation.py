@@ -29,6 +29,8 @@ from nbws.common import P
 from nbws.outbox import Overflow
 from nbws.session_cookie import SessionCookies
 
+pytestmark = pytest.mark.usefixtures("kind")
+
 
 @pytest.fixture(autouse=True)
 def nothing_goes_wrong_in_the_server(caplog: pytest.LogCaptureFixture) -> Iterator[None]:

@@ -6,6 +6,7 @@ import pytest
 from cuts import run_cuts
 
 
+@pytest.mark.usefixtures("kind")
 def test_after_random_cuts_each_sequence_is_the_one_that_was_sent_or_its_client_was_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from clients import running, talk, until
+from kinds import choose
 
 from nbws import App
 from nbws.common import P
-from nbws.sockets import websocket_class
 
 CLIENTS = """
 import asyncio, sys
@@ -40,6 +40,9 @@ from websockets.asyncio.client import connect
 
 async def stay():
     sockets = [await connect(sys.argv[1], compression=None) for _ in range(int(sys.argv[2]))]
+    for socket in sockets:
+        await socket.send('{"msg": "hi"}')
+        await socket.recv()
     print("open", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
 
@@ -47,20 +50,14 @@ asyncio.run(stay())
 """
 
 
-def take(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have websockets of *kind* served."""
-    monkeypatch.setenv("NBWS_WEBSOCKET", kind)
-    if not websocket_class().__name__.lower().startswith(kind):
-        pytest.skip("picows is not installed")
-
-
-@pytest.mark.parametrize("kind", ["picows", "uvicorn"])
-def test_an_idle_connection_takes_less_than_26_kib(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    take(kind, monkeypatch)
+@pytest.mark.parametrize("kind", ["picows, after a few", "uvicorn"])  # from its first message on picows takes more
+def test_a_connection_that_was_answered_once_takes_less_than_26_kib(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose(kind, monkeypatch)
     app = App(port=0)
 
     @app.ws("/ws")
-    async def ws(msg: str) -> None: ...
+    async def ws(msg: str) -> P:
+        return P(msg, id="out")
 
     @contextmanager
     def idlers(number: int) -> Iterator[None]:
@@ -86,9 +83,8 @@ def test_an_idle_connection_takes_less_than_26_kib(kind: str, monkeypatch: pytes
     assert 5 < taken < 26
 
 
-@pytest.mark.parametrize("kind", ["picows", "uvicorn"])
-def test_what_was_made_for_a_connection_goes_with_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    take(kind, monkeypatch)
+@pytest.mark.usefixtures("kind")
+def test_what_was_made_for_a_connection_goes_with_it() -> None:
     app, seen = App(port=0), weakref.WeakSet[Any]()
 
     @app.ws("/ws", conn=lambda ws: seen.add(ws))

@@ -37,12 +37,13 @@ def until(condition: Callable[[], Any], page: Page) -> None:
 class Chat:
     """An app that keeps the lines it was told, with a page that shows them.
 
-    Its handlers are coroutines, so that no page is made between the keeping of a line and the sending of it.
+    No page is made, and no other line kept, between the keeping of a line and the sending of it.
     """
 
     def __init__(self, **limits: Any) -> None:
         self.app = App(port=0, limits=Limits(**limits))
         self.lines: list[str] = []
+        self.lock = threading.Lock()
         self.events: list[tuple[str, str]] = []
         self.app.get("/")(self.page)
         self.app.get("/elsewhere")(lambda: P("elsewhere"))
@@ -51,14 +52,16 @@ class Chat:
 
     async def page(self) -> Any:
         form = Form(Input(name="text", id="text"), ws_send=True, id="form")
-        return Ul(*map(Li, self.lines), id="lines"), Div(form, hx_ext="ws", ws_connect="/ws")
+        with self.lock:
+            return Ul(*map(Li, self.lines), id="lines"), Div(form, hx_ext="ws", ws_connect="/ws")
 
     async def told(self, text: str) -> None:
         self.say(text)
 
     def say(self, text: str) -> None:
-        self.lines.append(text)
-        self.app.broadcast(Ul(Li(text), hx_swap_oob="beforeend:#lines"))
+        with self.lock:
+            self.lines.append(text)
+            self.app.broadcast(Ul(Li(text), hx_swap_oob="beforeend:#lines"))
 
     @property
     def happened(self) -> list[str]:

@@ -17,18 +17,9 @@ from raw import BINARY, CLOSE, CONT, PING, PONG, TEXT, Raw, frame
 from nbws import App, Limits
 from nbws.common import Div
 from nbws.door import WebsocketDoor
-from nbws.sockets import UvicornSocket, websocket_class
+from nbws.sockets import UvicornSocket
 
-
-@pytest.fixture(params=["picows", "picows, after a few", "uvicorn"], autouse=True)
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whose websockets are served."""
-    if request.param != "uvicorn":
-        pytest.importorskip("picows")
-    monkeypatch.setenv("NBWS_WEBSOCKET", "" if "after" in request.param else request.param)
-    names = {"picows": "PicowsAtOnce", "picows, after a few": "PicowsSocket", "uvicorn": "UvicornSocket"}
-    assert websocket_class().__name__ == names[request.param]
-    return str(request.param)
+pytestmark = pytest.mark.usefixtures("kind")
 
 
 def echo(**limits: Any) -> App:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from kernel import Kernel
 from load import clients, counted, swap_under_load
 
 
+@pytest.mark.usefixtures("kind")
 def test_a_thousand_swaps_under_a_hundred_busy_connections_lose_and_mix_nothing() -> None:
     found = swap_under_load(swaps=1000, connections=100)
     assert found["wrong"] == {}
