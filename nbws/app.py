@@ -8,27 +8,25 @@ import itertools
 import logging
 import os
 import secrets
-import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
-from nbws.binding import RESERVED, Bound, Kind, compile_handler
+from nbws.binding import RESERVED, Bound, compile_handler
 from nbws.connection import CloseCode, Connection, Membership, Sent, offer_all, tell_all
+from nbws.defining import Defining, full_name
 from nbws.dispatch import HandlerError, replay
 from nbws.endpoints import Endpoints
 from nbws.errors import DefinitionError, NbwsError
 from nbws.feed import Feed
-from nbws.fingerprint import fingerprint, source_of
 from nbws.handlers import (
     WEBSOCKET,
     Change,
-    Definition,
     HandlerTable,
     HttpHandler,
     Key,
@@ -38,24 +36,22 @@ from nbws.handlers import (
     functions_of,
 )
 from nbws.html import fragment
-from nbws.identity import identity_of_new_app, is_importing, known_app, remember, runs_here, this_notebook
+from nbws.identity import identity_of_new_app, known_app, remember, runs_here, this_notebook
 from nbws.interrupts import held_back
 from nbws.limits import Limits
 from nbws.loops import Loop, share
-from nbws.options import Options, check_loop
-from nbws.reading import reads_of
+from nbws.options import Options
+from nbws.publishing import Publisher
 from nbws.recording import Replay
 from nbws.reporting import Reporter
 from nbws.runs import Identity, Run, development, has_threads
 from nbws.security import Policy, derive_token, new_ticket
 from nbws.speaking import Said, Speaker
-from nbws.staging import Staged, check_swap_hook, hook_of, ws_definition
 from nbws.state import State
-from nbws.static_files import WEB_FILES, WebFiles
 from nbws.tape import Tape, documentation
 from nbws.tasks import TASK, TaskHandler, Tasks
 from nbws.transcript import Log, Transcript
-from nbws.urls import filled_path, path_parameters
+from nbws.urls import path_parameters
 
 if TYPE_CHECKING:
     import asyncio
@@ -67,10 +63,6 @@ if TYPE_CHECKING:
     from nbws.watchdog import Blocked
 
 __all__ = ["App"]
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
 
 _RECORDED = 20  #: messages of a connection, in development
 _SAID_SHOWN = 30  #: texts of handlers, in the previews
@@ -84,7 +76,7 @@ _panel_key = new_ticket()  # likewise; it stands in outputs, so who has it sees 
 _numbers = itertools.count()
 
 
-class App:
+class App(Defining):
     """A websocket app. In a notebook its cells define it live; as a module it is an ASGI app.
 
     `App(name=None)` run again in the same cell, or with the same name, is the same app: same port, connections and
@@ -117,9 +109,10 @@ class App:
         Options.of(options)  # refused before it counts as one of its cell's apps
         identity = identity_of_new_app(name)
         known = known_app(identity)
-        if known is not None and _full_name(type(known)) == _full_name(cls):
+        if known is not None and full_name(type(known)) == full_name(cls):
             found: App = known
-            found._become(cls)
+            found._publisher.note_kind(type(found))
+            found.become(cls)
             return found
         app = super().__new__(cls)
         app._identity = identity
@@ -130,7 +123,7 @@ class App:
         for ware in _beforewares(chosen):
             self._compile(Key("GET", "/"), ware.f)
         if self._ready:
-            self._stage_options(chosen)
+            self._publisher.set_options(chosen)
             return
         self.name = name
         self.state = State()  #: the author's own, of all connections together; kept when handlers are swapped
@@ -143,13 +136,13 @@ class App:
         self.tapes: list[Tape] = []  #: of `record`, one for each name
         self.previewed: tuple[str, ...] = ()  #: paths of pages that previews have shown, the last one first
         self._reporter = Reporter(self._tell)
-        self._lock = threading.RLock()
         self._start_lock = threading.RLock()
         self._connections: dict[str, Connection] = {}
         self._recorded_gone: deque[Connection] = deque(maxlen=_GONE_KEPT)
         self.number = next(_numbers)  #: tells the apps of a process apart
         self._notebook = this_notebook()
-        self._runs = runs_here()
+        runs = runs_here()
+        self._publisher = Publisher(self, self._compile, runs, self._notebook)
         self._runs_on_kernel = self._needs_kernel_loop(self.table)
         self._asgi = AsgiApp(self)
         self._threads = Threads(lambda: self.limits.threads)
@@ -157,188 +150,17 @@ class App:
         self._visits: Visits | None = None
         self._last_port: int | None = None
         self._random_key = secrets.token_hex(32)
-        self._parents: dict[Key, Any] = {}
-        self._imported: dict[str, list[Definition]] = {}  # by modules whose bodies may run still
         self._retries: dict[Key, Callable[[], None]] = {}
         self._policies: dict[int, tuple[Options, Policy]] = {}
         self._befores: tuple[Any, list[tuple[Bound, tuple[str, ...]]]] = (None, [])
         self._starting: HandlerTable | None = None
         remember(self._identity, self)
-        if self._runs is not None:
-            self._runs.listen(self)
-            run = self._run()
-            if run is not None:
-                self._staged(run).note(run.owner(), chosen)
+        if runs is not None:
+            runs.listen(self)
+            self._publisher.note_options(chosen)
         if documentation.is_made:
             self.tapes.append(self._new_tape(None))
         self._ready = True
-
-    # -- defining
-
-    def ws(
-        self,
-        path: str,
-        conn: Callable[..., Any] | None = None,
-        disconn: Callable[..., Any] | None = None,
-        swap: Callable[..., Any] | None = None,
-        name: str | None = None,
-        loop: Literal["server", "kernel"] | None = None,
-    ) -> Callable[[F], F]:
-        """A websocket endpoint: the decorated function handles each message that comes to *path*.
-
-        *conn* and *disconn* run when a client has connected and when it has gone. Run again, the definition is
-        swapped under the connections that are open. `swap(ws, state, old, new)` then runs once for each of these,
-        with a copy of `ws.state` and the two version numbers: what it makes of the copy is the new state, and what
-        it returns is sent; if it raises, the connection keeps its state. *loop* says where its functions run, as in
-        `App(loop=)`; None is as the app says.
-
-        Raises DefinitionError for what cannot work, and then leaves the working one alone.
-        """
-        path_parameters(path)
-        if swap is not None:
-            check_swap_hook(swap)
-        if loop is not None:
-            check_loop(loop)
-        given_hooks = {kind: hook for kind, hook in (("conn", conn), ("disconn", disconn)) if hook is not None}
-
-        def define(fn: F) -> F:
-            key = Key(WEBSOCKET, path)
-            names = self._notebook.cell_names() if self._notebook is not None else None
-            hooks = {kind: hook_of(self._compile(key, hook), names) for kind, hook in given_hooks.items()}
-            self._define(ws_definition(key, WsHandler(self._compile(key, fn), hooks, swap, loop)))
-            _mark_routed(fn, path)
-            return fn
-
-        return define
-
-    def route(
-        self,
-        path: str | Callable[..., Any] | None = None,
-        methods: str | Sequence[str] | None = None,
-        name: str | None = None,
-        include_in_schema: bool = True,
-    ) -> Any:
-        """An HTTP route. `@app.route` alone takes the path from the function's name, `index` being `/`.
-
-        A function named after a method (`get`, `post`) answers that one; any other answers GET and POST, or
-        *methods*.
-        """
-
-        def define(fn: F, path: str | None = None) -> F:
-            own_name = getattr(fn, "__name__", type(fn).__name__)
-            at = path or ("/" if own_name == "index" else f"/{own_name}")
-            chosen = methods or ((own_name,) if own_name in METHODS else ("get", "post"))
-            bound = self._compile(Key("GET", at), fn)
-            handler = HttpHandler(bound, name or own_name, include_in_schema)
-            for method in (chosen,) if isinstance(chosen, str) else chosen:
-                key = Key(method.upper(), at)
-                self._define(Definition(key, handler, fingerprint(fn), source=source_of(fn), reads=reads_of(fn)))
-            _mark_routed(fn, at)
-            return fn
-
-        if callable(path):
-            return define(path)
-        return lambda fn: define(fn, path)
-
-    def get(self, path: Any = None, **options: Any) -> Any:
-        """`route` for GET alone, with the same options: `@app.get`, or `@app.get("/rooms")`."""
-        return self.route(path, "get", **options)
-
-    def post(self, path: Any = None, **options: Any) -> Any:
-        """`route` for POST alone."""
-        return self.route(path, "post", **options)
-
-    def put(self, path: Any = None, **options: Any) -> Any:
-        """`route` for PUT alone."""
-        return self.route(path, "put", **options)
-
-    def delete(self, path: Any = None, **options: Any) -> Any:
-        """`route` for DELETE alone."""
-        return self.route(path, "delete", **options)
-
-    def patch(self, path: Any = None, **options: Any) -> Any:
-        """`route` for PATCH alone."""
-        return self.route(path, "patch", **options)
-
-    def mount(self, path: str, app: Any, name: str | None = None) -> None:
-        """Serve any ASGI *app* under *path*, such as Starlette's StaticFiles. Mounting again replaces it."""
-        at = path.rstrip("/")
-        if at:
-            path_parameters(at)
-        self._define(Definition(Key("MOUNT", at), (app, name), id(app)))
-
-    def static_route_exts(self, prefix: str = "/", static_path: str = ".", exts: Iterable[str] = WEB_FILES) -> None:
-        """Serve files of *static_path* under *prefix* that end in one of *exts*: images, styles, scripts, media."""
-        self.mount(prefix, WebFiles(static_path, frozenset(exts)))
-
-    def static_route(self, ext: str, prefix: str = "/", static_path: str = ".") -> None:
-        """Serve files of *static_path* under *prefix* that end in *ext*, such as ".css"."""
-        self.static_route_exts(prefix, static_path, (ext.lstrip("."),))
-
-    def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
-        """Put an ASGI middleware around the routes. A cell that is run again replaces those that it added."""
-        code = (fingerprint(middleware_class), fingerprint(args), fingerprint(tuple(kwargs.items())))
-        key = self._next_key("MIDDLEWARE", _full_name(middleware_class), code)
-        self._define(Definition(key, (middleware_class, args, kwargs), code))
-
-    def task(self, fn: F | None = None, *, every: float | None = None) -> Any:
-        """Background work: the decorated function runs on the server's loop while the app serves.
-
-        With *every*, again and again with so many seconds from start to start; a call that takes longer leaves out
-        the ones it missed. Without it, once, for as long as it likes. It may take `app` and `state`. Other code under
-        the same name replaces it, its cell owns it, and `stop()` cancels it; what it raises is reported like a
-        handler's, and the next call comes all the same.
-        """
-        if every is not None and not every > 0:
-            raise DefinitionError(f"every={every!r} is no interval; give seconds above 0, or leave it out to run once")
-
-        def define(fn: F) -> F:
-            key = Key(TASK, getattr(fn, "__name__", type(fn).__name__))
-            bound = compile_handler(fn, types_by_name={App: "app"}, refused=_IN_NO_TASK)
-            if bound.kind not in (Kind.ASYNC, Kind.SYNC) or bound.takes_fields:
-                raise DefinitionError(
-                    f"{bound.name}: a task is a def or async def that takes `app`, `state` or nothing"
-                )
-            self._define(Definition(key, TaskHandler(bound, every), (fingerprint(fn), every), source=source_of(fn)))
-            return fn
-
-        return define if fn is None else define(fn)
-
-    def exception_handler(self, what: int | type[Exception]) -> Callable[[F], F]:
-        """Answer HTTP errors of this status or class with what the decorated function of (request, exc) returns."""
-
-        def define(fn: F) -> F:
-            self._define(Definition(Key("EXCEPTION", str(what)), (what, fn), fingerprint(fn)))
-            return fn
-
-        return define
-
-    def on_event(self, event: str) -> Callable[[F], F]:
-        """Run the decorated function when the server starts ("startup") or stops ("shutdown")."""
-        if event not in ("startup", "shutdown"):
-            raise DefinitionError(f"{event!r} is no event; there is 'startup' and 'shutdown'")
-
-        def define(fn: F) -> F:
-            code = fingerprint(fn)
-            self._define(Definition(self._next_key(event.upper(), _full_name(fn), code), fn, code))
-            return fn
-
-        return define
-
-    def configure(self, **options: Any) -> None:
-        """Set these options of the constructor, and leave the others as they are. None leaves an option too."""
-        changed = {name: value for name, value in options.items() if value is not None}
-        if changed:
-            self._stage_options(replace(self._options_to_be(), **changed))
-
-    def publish(self) -> None:
-        """Make what this cell has defined so far live now, before the cell has ended. Retires nothing yet."""
-        run = self._run()
-        with held_back():
-            self._publish_modules()
-            if run is not None:
-                definitions, options = self._staged(run).take(self.table, self._compile)
-                self._publish(definitions, options=options)
 
     # -- running
 
@@ -452,7 +274,7 @@ class App:
         except ImportError:
             raise NbwsError("the panel is a widget; pip install anywidget, and restart the kernel") from None
 
-        self._publish_if_staged()
+        self._publisher.publish_if_staged()
         return Inspector(self)
 
     def inspect(self, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -473,7 +295,7 @@ class App:
             return self.preview()._repr_mimebundle_()
         except BaseException:
             # IPython shows the error and then calls the cell a success (IPython 9, DisplayFormatter).
-            run = self._run()
+            run = self._publisher.run()
             if run is not None:
                 run.failed = True
             raise
@@ -484,8 +306,8 @@ class App:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI."""
-        if self._imported:
-            self._publish_modules()
+        if self._publisher.is_importing:
+            self._publisher.publish_modules()
         await self._asgi(scope, receive, send)
 
     @overload
@@ -500,7 +322,7 @@ class App:
         """
         from nbws.testing import BlockingClient, Client
 
-        self._publish_if_staged()
+        self._publisher.publish_if_staged()
         client = Client(self, {self.policy(0).cookie: self.token} if self.token is not None else {})
         return BlockingClient(client, self) if sync else client
 
@@ -519,7 +341,7 @@ class App:
     @property
     def endpoints(self) -> Endpoints:
         """What is live, by path: `app.endpoints["/chat/{room}"].version`. Renders as a table."""
-        self._publish_modules()
+        self._publisher.publish_modules()
         return Endpoints(self)
 
     @property
@@ -548,7 +370,7 @@ class App:
 
         Rendered once. Callable from a cell and from any thread; never waits for a peer.
         """
-        self._publish_if_staged()
+        self._publisher.publish_if_staged()
         html, problems = fragment(content)
         members = self.connections if room is None else self.membership.rooms.members(room)
         excluded = {exclude.id} if isinstance(exclude, Connection) else {c.id for c in exclude or ()}
@@ -670,13 +492,10 @@ class App:
 
     def hook(self, key: Key, name: str) -> tuple[Bound | None, Version | None]:
         """The `conn` or `disconn` function of *key* as it is now, and its version: the last one where it is retired."""
-        if self._runs is None:  # no run, whose end would take up a function that was defined anew
-            try:
-                with self._lock:  # else what another thread publishes meanwhile would be taken back
-                    definitions, _ = Staged().take(self.table, self._compile)
-                    self._publish(definitions)
-            except DefinitionError as exc:
-                self._reporter.warn(key, f"{exc}; what was, stays")
+        try:
+            self._publisher.publish_hooks()
+        except DefinitionError as exc:
+            self._reporter.warn(key, f"{exc}; what was, stays")
         entry = self.table.get(key)
         if entry is None:
             return None, None
@@ -748,7 +567,7 @@ class App:
         """A handler printed *text*. Callable from any thread."""
         self._reporter.hear(whose, stream, text)
         self.feed.changed()
-        cell = self._parents.get(whose.key)  # None for a handler of a module, which has none
+        cell = self._publisher.cell_of(whose.key)  # None for a handler of a module, which has none
         if self._notebook is not None and cell and (self.options.prints == "cell" or not self.feed.is_heard):
             self._notebook.write_under(cell, text, "stderr" if stream == "stderr" else "stdout")
 
@@ -815,11 +634,11 @@ class App:
 
     def roll_back(self, key: Key, number: int) -> None:
         """See `Endpoint.rollback`."""
-        self._point_at(lambda table: table.roll_back(key, number))
+        self._publisher.change(lambda table: table.roll_back(key, number))
 
     def retire(self, key: Key) -> None:
         """See `Endpoint.retire`."""
-        self._point_at(lambda table: table.publish([], [key]))
+        self._publisher.change(lambda table: table.publish([], [key]))
         for connection in self.connections:
             if connection.key == key:
                 connection.close(CloseCode.GOING_AWAY, "the endpoint has been retired")
@@ -846,159 +665,61 @@ class App:
 
         return recorded[-1][1].wait_for(run_again(), _REPLAY_SECONDS)
 
-    # -- runs of cells, and of a program under development
+    # -- what its publisher asks, and who tells of runs
 
-    def run_begins(self, run: Run) -> None:
-        run.memory[self] = Staged.at_begin(self.table)
-        if self._notebook is not None:
-            for key in self._owned_by(run):
-                self._parents[key] = self._notebook.parent()
+    def point_at(self, table: HandlerTable, options: Options | None) -> list[Change]:
+        """Make *table*, and *options* where there are new ones, what is live, and tell all who wait for it.
 
-    def check_run(self, run: Run) -> None:
-        """Raises DefinitionError where what *run* has defined cannot be published."""
-        self._staged(run).check(self.table, self._compile)
-
-    def run_ends(self, run: Run, succeeded: bool) -> None:
-        with held_back(forgotten=True):  # the cell has ended, so there is nothing to interrupt
-            self._end_run(run, succeeded)
-
-    def _end_run(self, run: Run, succeeded: bool) -> None:
-        staged: Staged | None = run.memory.pop(self, None)
-        self.feed.changed()  # a helper that was defined anew is in no table
-        self._publish_modules(run.modules_that_failed)
-        if staged is None:
-            return
-        if not succeeded:
-            self.__class__ = staged.kind_before or self.__class__
-            return
-        try:
-            definitions, options = staged.take(self.table, self._compile)
-        except DefinitionError as exc:
-            # Only a hook that was defined anew can be refused so late, when the cell cannot fail any more.
-            print(f"DefinitionError: {exc}\nNothing of this cell is live; what was, stays.", file=sys.stderr)
-            return
-        gone = self._owned_by(run) - staged.defined
-        # A route that is gone does not come back because its hook was defined anew.
-        self._publish([each for each in definitions if each.key not in gone], gone, options)
-
-    def _run(self) -> Run | None:
-        """The run that the calling code belongs to, where what it defines is staged."""
-        return self._runs.current() if self._runs is not None else None
-
-    def _staged(self, run: Run) -> Staged:
-        staged: Staged = run.memory.setdefault(self, Staged())
-        return staged
-
-    def _become(self, kind: type[App]) -> None:
-        """Be of *kind*, a subclass that its cell has defined anew; a run that fails takes that back."""
-        run = self._run()
-        if run is not None:
-            staged = self._staged(run)
-            staged.kind_before = staged.kind_before or type(self)
-        self.__class__ = kind
-
-    def _owned_by(self, run: Run) -> frozenset[Key]:
-        return frozenset().union(*(self.table.owned_by(owner) for owner in run.owners))
-
-    def _define(self, definition: Definition) -> None:
-        run = self._run()
-        if run is None:
-            self._publish([definition])
-            return
-        if self._notebook is not None:
-            self._parents[definition.key] = self._notebook.parent()
-        owner = run.owner()
-        definition = replace(definition, owner=owner)
-        if owner is not None and run.is_apart(owner):
-            self._imported.setdefault(owner.name, []).append(definition)
-        else:
-            self._staged(run).add(definition)
-
-    def _next_key(self, method: str, name: str, code: Any) -> Key:
-        """The key of one more definition that has no path: the how-manieth of its name in its owner's run.
-
-        Where it is part of no run, or nobody's, the next number that no other code of that name has.
+        The one place where that changes. Gives what has changed. Called by the publisher, in turn.
         """
-        run = self._run()
-        owner = run.owner() if run is not None else None
-        if run is not None and owner is not None and not run.is_apart(owner):
-            place, taken = owner.name, self._staged(run).defined
-        else:
-            waiting = [definition for definitions in self._imported.values() for definition in definitions]
-            if run is not None:
-                waiting += self._staged(run).definitions.values()
-            known = [*waiting, *(entry.definition for _, entry in self.table)]
-            place = owner.name if owner is not None else ""
-            taken = {each.key for each in known if each.fingerprint != code}
-        return next(key for n in itertools.count(1) if (key := Key(method, f"{place}/{name}#{n}")) not in taken)
+        old = self.table
+        if options is not None:
+            self.options = options
+        self._runs_on_kernel = self._needs_kernel_loop(table)
+        self.table = table  # last: who sees another table looks at all the rest again
+        changed = changes(old, table)
+        for change in changed:
+            if change.after is not None:  # going back to a version takes its function that was taken last
+                change.after.current.take(change.after.definition)
+        told = [change for change in changed if change.concerns_connections]
+        if told:
+            by_key: dict[Key, list[Connection]] = {}
+            for connection in self.connections:
+                by_key.setdefault(connection.key, []).append(connection)
+            for change in told:
+                self._tell_of(change, by_key.get(change.key, []))
+        self.tasks.look_again()
+        self.feed.changed()
+        if self._server is not None and any(change.key.method == WEBSOCKET for change in changed):
+            self._server.hurry()
+        return changed
 
-    def _stage_options(self, options: Options) -> None:
-        run = self._run()
-        if run is None:
-            self._publish([], options=options)
-        else:
-            self._staged(run).set_options(options, run.owner())
-
-    def _publish_modules(self, failed: Collection[str] = ()) -> None:
-        """Publish what modules have defined whose bodies have ended, and forget it for those that *failed*."""
-        for module in [name for name in self._imported if not is_importing(name)]:
-            definitions = self._imported.pop(module, [])  # another thread may have been here first
-            if module in sys.modules and module not in failed:
-                self._publish(definitions)
-
-    def _publish_if_staged(self) -> None:
-        self._publish_modules()
-        run = self._run()
-        if run is not None and not self._staged(run).is_empty:
-            self.publish()
-
-    def _publish(
-        self, definitions: Sequence[Definition], retire: Iterable[Key] = (), options: Options | None = None
-    ) -> None:
-        """Publish over what is live, where there is anything to publish."""
-        if not definitions and not retire and options is None:
-            return
-        port = self.options.port
-        changed = self._point_at(lambda table: table.publish(definitions, retire), options)
+    def mention_restart(self, changed: list[Change], options: Options | None, before: Options) -> None:
+        """Print what of *changed*, and of *options*, takes a restart of the server that serves already."""
         if not self.is_running:
             return
         present = development()
         remedy = f"restart {present.command}" if present is not None else "call app.stop() and app.start()"
-        if options is not None and options.port not in (None, 0, self.port, port):
+        if options is not None and options.port not in (None, 0, self.port, before.port):
             print(f"The app stays on port {self.port}; {remedy} to move it to {options.port}.")
         if any(change.key.method == "STARTUP" and change.is_new_version for change in changed):
             print(f"The app has started already; {remedy} to run its new startup functions.")
 
-    def _point_at(
-        self, next_table: Callable[[HandlerTable], HandlerTable], options: Options | None = None
-    ) -> list[Change]:
-        """Make the next table the one that is live, and tell all who wait for it. The one place where that changes.
+    def become(self, kind: type) -> None:
+        """Be of *kind*, a subclass that its cell has defined anew."""
+        self.__class__ = kind
 
-        Gives what has changed.
-        """
-        with held_back(), self._lock:
-            old = self.table
-            new = next_table(old)
-            if options is not None:
-                self.options = options
-            self._runs_on_kernel = self._needs_kernel_loop(new)
-            self.table = new  # last: who sees another table looks at all the rest again
-            changed = changes(old, new)
-            for change in changed:
-                if change.after is not None:  # going back to a version takes its function that was taken last
-                    change.after.current.take(change.after.definition)
-            told = [change for change in changed if change.concerns_connections]
-            if told:
-                by_key: dict[Key, list[Connection]] = {}
-                for connection in self.connections:
-                    by_key.setdefault(connection.key, []).append(connection)
-                for change in told:
-                    self._tell_of(change, by_key.get(change.key, []))
-            self.tasks.look_again()
-            self.feed.changed()
-            if self._server is not None and any(change.key.method == WEBSOCKET for change in changed):
-                self._server.hurry()
-        return changed
+    def run_begins(self, run: Run) -> None:
+        self._publisher.run_begins(run)
+
+    def check_run(self, run: Run) -> None:
+        """Raises DefinitionError where what *run* has defined cannot be published."""
+        self._publisher.check_run(run)
+
+    def run_ends(self, run: Run, succeeded: bool) -> None:
+        with held_back(forgotten=True):  # the cell has ended, so there is nothing to interrupt
+            self.feed.changed()  # a helper that was defined anew is in no table
+            self._publisher.run_ends(run, succeeded)
 
     def _needs_kernel_loop(self, table: HandlerTable) -> bool:
         """Whether anything in *table* runs on the kernel's loop."""
@@ -1026,6 +747,8 @@ class App:
     # -- inside
 
     def _compile(self, key: Key, fn: Callable[..., Any]) -> Bound:
+        if key.method == TASK:
+            return compile_handler(fn, types_by_name={App: "app"}, refused=_IN_NO_TASK)
         return compile_handler(
             fn,
             path_params=path_parameters(key.path),
@@ -1035,7 +758,7 @@ class App:
 
     def _start(self) -> None:
         if self._is_in_page:
-            self._publish_if_staged()
+            self._publisher.publish_if_staged()
             return
         if not has_threads():
             raise NbwsError(
@@ -1043,9 +766,7 @@ class App:
             )
         with self._start_lock:  # not the table's: what starts may define, from the server's thread
             if not self.is_running:
-                run = self._run()
-                staged = list(self._staged(run).definitions.values()) if run is not None else []
-                self._starting = self.table.publish(staged)
+                self._starting = self._publisher.table_to_be
                 try:
                     self._server = self._new_server()
                     self._server.start()
@@ -1055,12 +776,12 @@ class App:
                     raise
                 finally:
                     self._starting = None
-        self._publish_if_staged()
+        self._publisher.publish_if_staged()
 
     def _new_server(self) -> Server:
         from nbws.server import Server, bind
 
-        options = self._options_to_be()
+        options = self._publisher.options_to_be
         present = development()
         if present is not None:
             options = replace(options, **present.address_of(self))
@@ -1078,10 +799,6 @@ class App:
     def _begin_to_stop(self) -> None:
         self.feed.close()
         self._asgi.conversations.begin_to_stop()
-
-    def _options_to_be(self) -> Options:
-        run = self._run()
-        return (self._staged(run).options if run is not None else None) or self.options
 
     def _preferred_port(self, options: Options) -> tuple[int, bool]:
         """(port, whether it must be that one)."""
@@ -1146,7 +863,7 @@ class App:
         if self._notebook is None:
             _log.log(level, text.rstrip())
         else:
-            self._notebook.write_under(self._parents.get(key), text)
+            self._notebook.write_under(self._publisher.cell_of(key), text)
 
 
 @dataclass(frozen=True)
@@ -1169,15 +886,3 @@ _IN_NO_TASK = dict.fromkeys(
 
 def _beforewares(options: Options) -> list[Beforeware]:
     return [ware if isinstance(ware, Beforeware) else Beforeware(ware) for ware in options.before]
-
-
-def _full_name(thing: Any) -> str:
-    return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
-
-
-def _mark_routed(fn: Any, path: str) -> None:
-    """Lets a routed function stand for its path: `A("rooms", href=rooms)`, or `rooms.to(page=2)` with parameters."""
-    try:
-        fn.route_path, fn.to = path, partial(filled_path, path)
-    except (AttributeError, TypeError):  # a bound method, a builtin
-        pass

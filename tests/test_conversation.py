@@ -684,7 +684,7 @@ def test_an_endpoint_that_is_parked_meanwhile_is_waited_for(comes_back: bool) ->
             await client.ask(text="a")
             client.cut()
             await watched.away()
-            app._publish([], [key])  # as a cell does that is run again without it
+            app._publisher.publish([], [key])  # as a cell does that is run again without it
             with pytest.raises(InvalidStatus):
                 await client.come()
             await client.say(text="b")

@@ -697,7 +697,7 @@ def test_a_parked_connection_is_closed_with_1001_where_the_endpoint_does_not_com
     async def visit() -> None:
         async with websocket(app) as client:
             await client.ask(msg="hi")
-            app._publish([], retire=[Key("WS", "/ws")])
+            app._publisher.publish([], retire=[Key("WS", "/ws")])
             await client.say(msg="parked")
             assert await client.close_code() == 1001
             assert await asyncio.to_thread(left.get, True, SECONDS)
@@ -718,7 +718,7 @@ def test_messages_to_a_parked_connection_are_handled_in_order_when_the_endpoint_
     async def visit() -> None:
         async with websocket(app) as client:
             await client.ask(n=0)
-            app._publish([], retire=[Key("WS", "/ws")])
+            app._publisher.publish([], retire=[Key("WS", "/ws")])
             for n in range(1, 6):
                 await client.say(n=n)
 
@@ -746,7 +746,7 @@ def test_disconn_runs_at_once_where_a_parked_client_leaves() -> None:
     async def visit() -> None:
         async with websocket(app) as client:
             await client.ask(msg="hi")
-            app._publish([], retire=[Key("WS", "/ws")])
+            app._publisher.publish([], retire=[Key("WS", "/ws")])
             await client.say(msg="parked")
             await client.say(msg="parked too")
 
@@ -762,7 +762,7 @@ def test_connecting_to_a_retired_endpoint_is_refused() -> None:
     @app.ws("/ws")
     async def ws(msg: str): ...
 
-    app._publish([], retire=[Key("WS", "/ws")])
+    app._publisher.publish([], retire=[Key("WS", "/ws")])
 
     async def visit() -> None:
         with pytest.raises(Exception, match="403"):

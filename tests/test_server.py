@@ -359,7 +359,7 @@ def test_stop_waits_for_no_message_to_an_endpoint_that_is_retired() -> None:
     async def visit() -> None:
         async with websocket(app) as client:
             await client.ask(msg="hi")
-            app._publish([], retire=[Key("WS", "/ws")])  # as a cell does that is run again without it
+            app._publisher.publish([], retire=[Key("WS", "/ws")])  # as a cell does that is run again without it
             await client.say(msg="parked")
             begun = time.monotonic()
             await asyncio.to_thread(app.stop)
