@@ -28,10 +28,8 @@ from nbws.handlers import (
     WEBSOCKET,
     Change,
     HandlerTable,
-    HttpHandler,
     Key,
     Version,
-    WsHandler,
     changes,
     functions_of,
 )
@@ -65,7 +63,6 @@ if TYPE_CHECKING:
 __all__ = ["App"]
 
 _RECORDED = 20  #: messages of a connection, in development
-_SAID_SHOWN = 30  #: texts of handlers, in the previews
 _GONE_KEPT = 8  #: connections that have gone, with what they said
 _REPLAY_SECONDS = 60.0
 MIGRATED_AT_ONCE = 8  #: connections that look for their swap hook in one turn of the loop; messages come between turns
@@ -128,7 +125,7 @@ class App(Defining):
         self.name = name
         self.state = State()  #: the author's own, of all connections together; kept when handlers are swapped
         self.membership = Membership()
-        self.feed = Feed(self._feed_state)
+        self.feed = Feed(lambda: self._reporter.state(self.table))
         self.tasks = Tasks(self, lambda: self.table, self.report)
         self.options = chosen
         self.table = HandlerTable()
@@ -617,12 +614,8 @@ class App(Defining):
         limit, entry = self.options.auto_rollback, self.table.get_live(error.key)
         if limit is None or entry is None or entry.version != error.version:
             return
-        failed = entry.current
-        if failed.failing < limit or failed.worked >= limit:
-            return
-        worked = [v for v in entry.history if v.code_of != failed.code_of and v.worked > 0]
-        if worked:
-            last = worked[-1]
+        failed, last = entry.current, entry.way_back(limit)
+        if last is not None:
             self.roll_back(error.key, last.number)
             now = self.table.get(error.key)
             assert now is not None
@@ -829,35 +822,6 @@ class App(Defining):
 
         page = Preview(self.url, "/", _ticket if self.token is not None else None, None)
         self._notebook.show(page.link())
-
-    def _feed_state(self) -> dict[str, Any]:
-        versions = [
-            {"method": key.method, "path": key.path, "version": entry.version}
-            for key, entry in self.table.live()
-            if isinstance(entry.definition.target, WsHandler | HttpHandler)
-        ]
-        listed = [each for each in self._reporter.listed if not self._is_mended(each.error)]
-        errors = [
-            {"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback, "times": each.times}
-            for each in listed
-            for e in [each.error]
-        ]
-        all_stand = len(listed) == len(self._reporter.listed)
-        return {
-            "endpoints": versions,
-            "errors": errors,
-            "error_count": self._reporter.count if all_stand else len(listed),
-            "said": [
-                {"id": each.number, "who": str(each.speaker), "path": each.speaker.key.path, "text": each.text}
-                for each in list(self._reporter.said)[-_SAID_SHOWN:]
-            ],
-            "notices": [{"id": notice.id, "text": notice.text} for notice in self._reporter.notices],
-        }
-
-    def _is_mended(self, error: HandlerError) -> bool:
-        """Whether a later version of what failed has worked."""
-        entry = self.table.get_live(error.key)
-        return entry is not None and entry.version > (error.version or 0) and entry.current.worked > 0
 
     def _tell(self, key: Key, text: str, level: int) -> None:
         if self._notebook is None:

@@ -242,6 +242,13 @@ class Entry:
     def version(self) -> int:
         return self.history[-1].number
 
+    def way_back(self, limit: int) -> Version | None:
+        """The last version of other code that worked, where the live one is new and failed *limit* times in a row."""
+        if self.current.failing < limit or self.current.worked >= limit:
+            return None
+        worked = (v for v in reversed(self.history) if v.code_of != self.current.code_of and v.worked > 0)
+        return next(worked, None)
+
 
 class HandlerTable:
     """Key -> Entry. Never changes; each method that would change it gives another table.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbws.dispatch import HandlerError
-from nbws.handlers import Key
+from nbws.handlers import HandlerTable, HttpHandler, Key, WsHandler
 from nbws.speaking import Said, Speaker
 
 __all__ = ["Listed", "Reporter"]
@@ -24,6 +24,7 @@ _LISTED = 3
 _WARNINGS_KEPT = 1000
 _NOTICES_KEPT = 3
 _SAID_KEPT = 500
+_SAID_SHOWN = 30  #: of them, in the previews
 _SAID_CHARACTERS = 2000  #: of one text; more of it is not kept
 
 
@@ -128,3 +129,33 @@ class Reporter:
         if (key, problem) not in self._warned and len(self._warned) < _WARNINGS_KEPT:
             self._warned.add((key, problem))
             self._write(key, f"nbws warning: {key.path}: {problem}\n", logging.WARNING)
+
+    def state(self, table: HandlerTable) -> dict[str, Any]:
+        """What previews show of it, beside the versions of *table*: what JSON holds.
+
+        An error is listed until a later version of what failed has worked.
+        """
+        listed = [each for each in self.listed if not _is_mended(each.error, table)]
+        return {
+            "endpoints": [
+                {"method": key.method, "path": key.path, "version": entry.version}
+                for key, entry in table.live()
+                if isinstance(entry.definition.target, WsHandler | HttpHandler)
+            ],
+            "errors": [
+                {"id": e.incident, "title": e.title, "message": e.message, "text": e.traceback, "times": each.times}
+                for each in listed
+                for e in [each.error]
+            ],
+            "error_count": self.count if len(listed) == len(self.listed) else len(listed),
+            "said": [
+                {"id": each.number, "who": str(each.speaker), "path": each.speaker.key.path, "text": each.text}
+                for each in list(self.said)[-_SAID_SHOWN:]
+            ],
+            "notices": [{"id": notice.id, "text": notice.text} for notice in self.notices],
+        }
+
+
+def _is_mended(error: HandlerError, table: HandlerTable) -> bool:
+    entry = table.get_live(error.key)
+    return entry is not None and entry.version > (error.version or 0) and entry.current.worked > 0

@@ -512,7 +512,7 @@ def test_a_new_version_that_fails_three_times_in_a_row_gives_way_to_the_last_tha
     with running(app):
         talk(visit())
     assert [(v.number, v.restored_from) for v in endpoint.history] == [(1, None), (2, None), (3, 1)]
-    (notice,) = app._feed_state()["notices"]
+    (notice,) = app._reporter.state(app.table)["notices"]
     assert notice["text"] == (
         "v2 of WS /ws failed 3 times in a row, so the code of v1, the last that worked, is live again as v3"
     )

@@ -22,7 +22,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> App:
 
 
 def notices(app: App) -> list[str]:
-    return [notice["text"] for notice in app._feed_state()["notices"]]
+    return [notice["text"] for notice in app._reporter.state(app.table)["notices"]]
 
 
 def test_a_handler_that_blocks_the_loop_is_named_once_with_its_line_and_a_remedy(app: App) -> None:
@@ -139,12 +139,12 @@ def test_an_error_goes_when_a_later_version_has_worked(app: App) -> None:
     async def visit() -> None:
         async with websocket(app) as client:
             await client.say(text="hi")
-            await until(lambda: app._feed_state()["errors"])
+            await until(lambda: app._reporter.state(app.table)["errors"])
             define(lambda text: P(text, id="out"))
-            assert app._feed_state()["errors"], "it has not shown yet that it works"
+            assert app._reporter.state(app.table)["errors"], "it has not shown yet that it works"
             await client.ask(text="again")
-            await until(lambda: not app._feed_state()["errors"])
-            assert app._feed_state()["error_count"] == 0
+            await until(lambda: not app._reporter.state(app.table)["errors"])
+            assert app._reporter.state(app.table)["error_count"] == 0
 
     with running(app):
         talk(visit())
