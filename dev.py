@@ -119,8 +119,8 @@ def test(args: list[str]) -> int:
         os.environ["NBWS_CHROMIUM"] = chromium
     activate()
 
-    # The whole suite in two processes, file by file: its time is waiting for sockets, kernels and browsers.
-    pytest = [python, "-m", "pytest", *(args[1:] if args[:1] == ["--"] else args or ["-n2", "--dist=loadfile"])]
+    # In three processes on two cores, file by file: half of its time is waiting for sockets, kernels and browsers.
+    pytest = [python, "-m", "pytest", *(args[1:] if args[:1] == ["--"] else args or ["-n3", "--dist=loadfile"])]
     # Not all of docs: code in Markdown is laid out for its readers.
     sources = ["nbws", "tests", "benchmarks", "dev.py", "docs/conf.py", "docs/_ext"]
     checks = {
