@@ -341,6 +341,38 @@ def test_an_endless_async_generator_ends_after_its_client_left() -> None:
         assert [seen.get(timeout=SECONDS) for _ in range(2)] == ["ended", "gone"]
 
 
+def test_an_endless_async_generator_that_has_nothing_to_send_ends_too_and_stops_nobody_else() -> None:
+    app, seen = App(port=0, limits=Limits(finish_seconds=0.2)), SimpleQueue[str]()
+
+    @app.ws("/nothing", disconn=lambda: seen.put("gone"))
+    async def nothing():
+        seen.put("begun")
+        while True:
+            yield ""
+
+    @app.ws("/awaited", disconn=lambda: seen.put("gone"))
+    async def awaited(send):
+        seen.put("begun")
+        while True:
+            await send("")
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as other:
+            for path in ("/nothing", "/awaited"):
+                async with websocket(app, path) as client:
+                    await client.say()
+                    assert await asyncio.to_thread(seen.get, timeout=SECONDS) == "begun"
+                    assert "during" in await other.ask(msg="during")
+                assert await asyncio.to_thread(seen.get, timeout=SECONDS) == "gone"
+
+    with running(app):
+        talk(visit())
+
+
 def test_an_endless_async_generator_that_never_waits_ends_too_and_stops_nobody_else() -> None:
     app = App(port=0, limits=Limits(finish_seconds=0.2))
     seen: SimpleQueue[str] = SimpleQueue()
