@@ -238,6 +238,7 @@ class Connection:
         "_poked",
         "_pusher",
         "_recorded",
+        "_rooms_left",
         "_socket",
         "_taken",
         "_taken_at",
@@ -296,6 +297,7 @@ class Connection:
         self.pinned: Version | None = None  #: the version that serves it; None is the live one
         self._close: tuple[int, str] | None = None
         self._gone = False
+        self._rooms_left: frozenset[str] | None = None
         self._is_left = False
         self._awaited = 0  # sends
         self._is_shadow = False
@@ -379,8 +381,8 @@ class Connection:
 
     @property
     def rooms(self) -> frozenset[str]:
-        """The names of the rooms that it is in."""
-        return self._membership.rooms.of(self)
+        """The names of the rooms that it is in; from its `disconn` on, of those that it was in."""
+        return self._membership.rooms.of(self) if self._rooms_left is None else self._rooms_left
 
     @property
     def is_open(self) -> bool:
@@ -788,7 +790,12 @@ class Connection:
         self._drained.set()
         if self._park_timer is not None:
             self._park_timer.cancel()
-        self._membership.change(lambda rooms: rooms.leave_all(self))
+        if self._rooms_left is None:
+            self._membership.change(self._leave_all)
+
+    def _leave_all(self, rooms: Rooms[Connection]) -> Rooms[Connection]:
+        self._rooms_left = rooms.of(self)
+        return rooms.leave_all(self)
 
     def release(self) -> None:
         """Hold on to nothing that was to be sent, nor to who served it. On the connection's loop only."""

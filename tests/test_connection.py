@@ -596,11 +596,11 @@ def test_a_broadcast_from_the_main_thread_reaches_a_room_without_those_excluded(
         talk(three_clients())
 
 
-def test_rooms_are_joined_and_left_and_a_closed_connection_is_in_none() -> None:
+def test_rooms_are_joined_and_left_and_a_closed_connection_is_in_none_and_knows_which_they_were() -> None:
     app = App(port=0)
-    left: SimpleQueue[frozenset[str]] = SimpleQueue()
+    left: SimpleQueue[tuple[frozenset[str], set[str]]] = SimpleQueue()
 
-    @app.ws("/ws", disconn=lambda ws: left.put(ws.rooms))
+    @app.ws("/ws", disconn=lambda ws: left.put((ws.rooms, set(app.rooms))))
     async def ws(ws, join: str = "", leave: str = ""):
         if join:
             ws.join(join)
@@ -617,8 +617,9 @@ def test_rooms_are_joined_and_left_and_a_closed_connection_is_in_none() -> None:
 
     with running(app):
         talk(visit())
-        assert left.get(timeout=SECONDS) == frozenset()
+        assert left.get(timeout=SECONDS) == ({"b"}, set())
     assert dict(app.rooms) == {}
+    assert app.rooms["b"].members == ()
 
 
 def test_a_peer_that_vanishes_in_mid_broadcast_does_not_hurt_the_sender() -> None:
