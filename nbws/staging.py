@@ -142,16 +142,28 @@ def claim(definition: Definition, before: Definition | None) -> None:
     A hook of another endpoint that had the same name does not become one of them when that name stands for it; one
     that was the same function as before does, as both go on to share it.
     """
-    old = [_subject(hook.bound.fn) for hook in _hooks_of(before)]
-    followers = tuple(ref for each in old if (ref := _reference(each)) is not None)
+    old = {id(each): each for hook in _hooks_of(before) for each in [_subject(hook.bound.fn)]}
     own = [hook.bound.fn for hook in _hooks_of(definition)]
     target = definition.target
     own += [bound.fn for bound in (getattr(target, "message", None), getattr(target, "bound", None)) if bound]
-    for fn in own:
-        subject = _subject(fn)
+    followed = [ref for each in old.values() if (ref := _reference(each)) is not None]
+    for each in old.values():  # who follows those follows these, be it after a while
+        followed += _followers(each)
+    followers = tuple({id(each): ref for ref in followed if (each := ref()) is not None}.values())
+    for subject in map(_subject, own):
         ref = _reference(subject, partial(_forget_claim, id(subject)))
-        if ref is not None:
+        if ref is not None and id(subject) not in old:
             _claims[id(subject)] = (ref, followers)
+
+
+def _followers(subject: Any) -> tuple[weakref.ref[Any], ...]:
+    """The hooks that follow *subject*; none where nobody was given it."""
+    return _claims[id(subject)][1] if _is_claimed(subject) else ()
+
+
+def _is_claimed(subject: Any) -> bool:
+    found = _claims.get(id(subject))
+    return found is not None and found[0]() is subject
 
 
 def _forget_claim(number: int, _: Any) -> None:
@@ -177,10 +189,9 @@ def _reference(thing: Any, gone: Callable[[Any], Any] | None = None) -> weakref.
 def _is_anothers(fn: Any, hook: Hook) -> bool:
     """Whether *fn* was given to another definition, which did not share *hook* with this one before."""
     own, subject = _subject(hook.bound.fn), _subject(fn)
-    ref, followers = _claims.get(id(subject), (None, ()))
-    if subject is own or ref is None or ref() is not subject:
+    if subject is own or not _is_claimed(subject):
         return False
-    return not any(follower() is own for follower in followers)
+    return not any(follower() is own for follower in _followers(subject))
 
 
 def ws_definition(key: Key, handler: WsHandler) -> Definition:
@@ -211,10 +222,8 @@ def _with_hooks_of_now(definition: Definition, before: dict[tuple[Key, str], Any
     anew = {}
     for name, hook in handler.hooks.items():
         now = hook.now()
-        named_before = before.get((definition.key, name), hook.bound.fn)
-        if _is_same(now, hook.bound.fn) or any(_is_anothers(each, hook) for each in (now, named_before)):
-            continue
-        if not any(_is_same(now, each) for each in (hook.passed_over, named_before)):
+        known = (hook.bound.fn, hook.passed_over, before.get((definition.key, name)))
+        if not any(_is_same(now, each) for each in known) and not _is_anothers(now, hook):
             anew[name] = Hook(compile_hook(definition.key, now), hook.place)
     if not anew:
         return definition

@@ -434,19 +434,21 @@ class Model:
             return
         what = f"{old.number}>{version.number}"
         line.calls.append(("swap", swap, what, tuple(line.state)))
+        before, line.state = line.state, [*line.state, what][-4:]  # while the hook is at it, it is the copy
         if mood == "wait":
             version.running += 1
             try:
                 yield "go"
             except Cut:
+                line.state = before
                 return
             finally:
                 version.running -= 1
         if mood in ("raise", "unsendable"):
+            line.state = before
             told = f"(swap from v{old.number} to v{version.number})"
             self._fail(line, version, "migrate", "Boom" if mood == "raise" else "RenderError", told)
             return
-        line.state = [*line.state, what][-4:]
         line.hear(f"swap {what}")
 
     def _call_hook(self, line: Line, kind: str) -> Generator[str, None, None]:

@@ -201,11 +201,6 @@ def test_a_hook_of_the_same_name_that_was_made_for_another_endpoint_is_that_ones
     staged.add(room)
     assert staged.take(table, compile_hook) == ([room], None)
 
-    next_cell = Staged.at_begin(table)
-    ran("def joined(send): return 'of the room still'", names)
-    taken, _ = next_cell.take(table.publish([room]), compile_hook)
-    assert [definition.key for definition in taken] == [ROOM], "the name is the room's since then"
-
 
 def test_a_hook_that_two_endpoints_share_is_taken_up_by_both_though_its_cell_defines_one_of_them() -> None:
     names = ran(CELL)
