@@ -4,12 +4,14 @@ All else goes the way of uvicorn's protocol: the handshake, and every frame that
 fragments, what is in error), written anew for it. So there is one implementation of how a connection is opened, kept
 alive and closed. What picows itself refuses, it says in its close frame, and the connection ends by uvicorn's way.
 
-Its parser takes 6 KB. A connection has one while there are broadcasts, or more than a few messages, between two pings.
+Its parser takes 4 KB, and holds nothing between two frames: connections of a server share a few of them. What writes
+takes 2 KB; a connection has one while there are broadcasts, or more than a few answers, between two pings.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import weakref
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -28,20 +30,20 @@ if not importlib.metadata.version("picows").startswith(_VERSION):
     raise ImportError(f"nbws knows the parser of picows {_VERSION}*; pip install 'nbws[fast]' brings it")
 
 _Parser: Any = picows.picows.WSProtocol  # type: ignore[attr-defined]
+_Writer: Any = WSTransport
 _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 
 _MESSAGES = (_TEXT, _BINARY)
-_PONG = 0x80 | WSMsgType.PONG.value
-_WHOLE = frozenset((0x80 | _TEXT.value, 0x80 | _BINARY.value))  #: first bytes of whole messages
 
 _BUFFER_BYTES = 2048  #: that picows reads into at first, of which it keeps 256 for itself; less it does not take
 _LONG = 16 * 1024  #: bytes of a message after which a new buffer is taken, as picows' own never shrinks
+_SPARE = 16  #: parsers that a server keeps while no frame is half there; more of them are made where there are such
 
 _REQUEST = (
     b"GET / HTTP/1.1\r\nHost: nbws\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
-"""Has picows begin with the frames. Its answer is written nowhere: the peer has been answered already."""
+"""Has picows begin with the frames. Its answer is written nowhere, as peers have been answered already."""
 
 
 class _Silence:
@@ -70,20 +72,73 @@ def _written(opcode: int, is_last: bool, payload: bytes) -> bytes:
     return bytes((first, 0xFF)) + size.to_bytes(8, "big") + bytes(4) + payload
 
 
-def _is_one_pong(data: bytes) -> bool:
-    return data[0] == _PONG and len(data) >= 6 and len(data) == 6 + (data[1] & 0x7F)
+class _NoSocket:
+    def fileno(self) -> int:
+        return -1
+
+    def setsockopt(self, *what: Any) -> None:
+        pass
+
+    def getsockopt(self, *what: Any) -> int:
+        return 0
 
 
-def _is_one_message(data: bytes) -> bool:
-    """Whether *data* is a whole one, of which nothing is missing and after which nothing comes."""
-    if data[0] not in _WHOLE or len(data) < 6:
-        return False
-    size = data[1] & 0x7F
-    return len(data) == 6 + size if size < 126 else size == 126 and len(data) == 8 + int.from_bytes(data[2:4], "big")
+class _Nowhere:
+    """In place of the transport of a parser, which is that of no connection. What picows answers by itself is not sent.
+
+    It writes past a transport for which nothing waits, so there is always something that waits.
+    """
+
+    _socket = _NoSocket()
+
+    def get_extra_info(self, name: str) -> Any:
+        return self._socket if name == "socket" else None
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+    def write(self, data: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    abort = close
+
+
+class _Reader(WSListener):
+    """A parser, and the `socket` whose frames it parses. It is another's when that one's last frame is whole."""
+
+    def __init__(self, largest: int) -> None:
+        self.socket: PicowsSocket | None = None
+        self.is_grown = False  # whether it has taken a large buffer
+        self.parser = _Parser(
+            None, None, False, lambda request: self, _silence, True, None,
+            False, 1, 1, WSAutoPingStrategy.PING_WHEN_IDLE, False,  # no pings, and no pongs, of its own
+            largest, None, _BUFFER_BYTES,
+        )  # fmt: skip
+        self.parser.connection_made(_Nowhere())
+        self.get_buffer, self.buffer_updated = self.parser.get_buffer, self.parser.buffer_updated
+        self.get_buffer(-1)[: len(_REQUEST)] = _REQUEST
+        self.buffer_updated(len(_REQUEST))
+        self.transport: WSTransport = self.parser.transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if self.socket is not None:
+            self.socket.take(frame)
+
+    def end(self) -> None:
+        """Be nobody's; else its two halves would keep each other until the collector comes."""
+        self.socket = None
+        del self.parser, self.get_buffer, self.buffer_updated, self.transport
+
+
+_spares: weakref.WeakKeyDictionary[Any, list[_Reader]] = weakref.WeakKeyDictionary()
+"""The parsers of each server, by its configuration, that are nobody's at the moment."""
 
 
 class _Transport:
-    """What picows sees of a connection's transport. It neither answers the handshake nor closes."""
+    """What picows sees of the transport of a connection that it writes to."""
 
     __slots__ = ("get_extra_info", "get_write_buffer_size", "write")
 
@@ -99,32 +154,27 @@ class _Transport:
         """
         self.write(b"".join(parts))
 
-    def close(self) -> None:
-        pass
 
-    abort = close
-
-
-class PicowsSocket(UvicornSocket, WSListener):
+class PicowsSocket(UvicornSocket):
     """See the module."""
 
-    few: ClassVar[int] = 16
-    """Messages between two pings for which uvicorn's parser, which takes longer, is good enough."""
+    few: ClassVar[int] = 2
+    """Answers between two pings for which uvicorn's way to write, which takes longer, is good enough."""
 
-    __slots__ = ("_frames", "_may_push")
+    __slots__ = ("_may_push", "_reader", "_writer")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._may_push = False  # whether a message can be written at once; kept, since much decides it
-        self._picows: Any = None  # the parser, while there are messages
-        self._frames: WSTransport | None = None  # what writes frames
+        self._reader: _Reader | None = None  # while a frame is half there, or what has come is parsed
+        self._spare = _spares.setdefault(self.config, [])
+        self._writer: WSTransport | None = None  # while there are answers
         self._has_frames = False  # whether frames go through picows: after the accept, where nothing is compressed
-        self._is_quiet = False  # whether there was no message since the last ping of the server
-        self._few = 0  # messages since then for which there was no parser
+        self._is_quiet = False  # whether nothing was pushed since the last ping of the server
+        self._few = 0  # answers since then that were not written by picows
         self._handed = bytearray()  # frames for uvicorn's protocol, which takes many in less time than each by itself
         self._is_in_pieces = False  # whether a message has begun whose last piece has not come
-        self._is_grown = False  # whether the parser has taken a large buffer
-        self._is_at_rest = True  # whether it holds no piece of a frame
+        self._is_at_rest = True  # whether no frame is half there
 
     async def send(self, message: Any) -> None:
         await super().send(message)
@@ -133,73 +183,64 @@ class PicowsSocket(UvicornSocket, WSListener):
         if message["type"] != "websocket.send":
             self._look()
 
-    def _begin(self) -> None:
-        """Have picows expect the beginning of a frame."""
-        transport = _Transport(self.transport)
-        parser = _Parser(
-            None, None, False, lambda request: self, _silence, True, None,
-            False, 1, 1, WSAutoPingStrategy.PING_WHEN_IDLE, False,  # no pings, and no pongs, of its own
-            self.config.ws_max_size, None, _BUFFER_BYTES,
-        )  # fmt: skip
-        parser.connection_made(transport)
-        transport.write = lambda data: None
-        parser.get_buffer(-1)[: len(_REQUEST)] = _REQUEST
-        parser.buffer_updated(len(_REQUEST))
-        transport.write = self.transport.write
-        self._picows, self._frames, self._is_grown = parser, parser.transport, False
-        self._look()
-
-    def _end(self) -> None:
-        """Do without picows, until there is a message again."""
-        if self._picows is not None:
-            self._picows.connection_lost(None)  # it writes past the transport, and the number of its socket goes
-            self._picows = self._frames = None
-        self._look()
-
     def send_keepalive_ping(self) -> None:
-        if self._is_quiet and self._is_at_rest:
-            self._end()
+        if self._is_quiet:
+            self._writer = None
+            self._look()
         self._is_quiet, self._few = True, 0
         super().send_keepalive_ping()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._has_frames = False
-        self._end()
+        self._writer = None  # it writes past the transport, and the number of its socket goes
+        self._look()
+        self._give_back()
         super().connection_lost(exc)
 
     # -- what comes
 
     def parse(self, data: bytes) -> None:
-        if not self._has_frames or (self._is_at_rest and _is_one_pong(data)):
+        if not self._has_frames:
             super().parse(data)
             return
-        if self._picows is None:
-            if self._few < self.few and not self._is_in_pieces and _is_one_message(data):
-                self._few += 1
-                super().parse(data)
-                return
-            self._begin()
-        self._is_quiet = self._is_at_rest = False
         at, end = 0, len(data)
-        while at < end and self._frames is not None:
-            buffer = self._picows.get_buffer(-1)
+        self._is_at_rest = False
+        while at < end and self._has_frames:
+            reader = self._reader
+            if reader is None:
+                reader = self._spare.pop() if self._spare else _Reader(self.config.ws_max_size)
+                reader.socket, self._reader = self, reader
+            buffer = reader.get_buffer(-1)
             size = len(buffer)
             if at == 0 and end <= size:
                 buffer[:end], size = data, end
             else:
                 size = min(size, end - at)
                 buffer[:size] = data[at : at + size]
-            self._picows.buffer_updated(size)
+            reader.buffer_updated(size)
             at += size
             if self._handed:
                 self._have_handled()
-            if self._is_grown and self._is_at_rest:
-                self._begin()
-            if self._frames is not None and self._frames.is_close_frame_sent:
-                self._fail()
+            if reader.transport.is_close_frame_sent:
+                self._fail(reader)
                 return
+            if self._is_at_rest:
+                self._give_back()
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+    def _give_back(self) -> None:
+        """Do without a parser, until there is a frame again."""
+        reader, self._reader = self._reader, None
+        if reader is None:
+            return
+        is_clean = self._is_at_rest and not reader.is_grown and reader.transport.close_handshake is None
+        if is_clean and len(self._spare) < _SPARE:
+            reader.socket = None
+            self._spare.append(reader)
+        else:
+            reader.end()
+
+    def take(self, frame: WSFrame) -> None:
+        """Take one that has come whole."""
         self._is_at_rest = not frame.tail_size
         kind = frame.msg_type
         if self._handed and kind in _MESSAGES and not self._is_in_pieces:
@@ -218,8 +259,8 @@ class PicowsSocket(UvicornSocket, WSListener):
             self._hand_over(frame)
             return
         if not self.close_sent:
-            if len(message) > _LONG:
-                self._is_grown = True
+            if len(message) > _LONG and self._reader is not None:
+                self._reader.is_grown = True
             if self._sink is None:
                 self._deliver(message)
             elif not self._sink(message):
@@ -243,41 +284,43 @@ class PicowsSocket(UvicornSocket, WSListener):
         handed, self._handed = bytes(self._handed), bytearray()
         super().parse(handed)
 
-    def _fail(self) -> None:
-        """picows has found an error, and said so in a close frame."""
-        handshake = self._frames.close_handshake if self._frames is not None else None
+    def _fail(self, reader: _Reader) -> None:
+        """picows has found an error, and would say so in a close frame."""
+        handshake = reader.transport.close_handshake
+        self._is_at_rest = False
+        self._give_back()
         if self.close_sent or handshake is None or handshake.sent is None:
             return
         self.conn.fail(handshake.sent.code.value, handshake.sent.reason)
-        self.conn.data_to_send()  # what picows has written already
         self.handle_parser_exception()
 
     # -- what is sent
 
     def push(self, data: str | bytes) -> bool:
         if not self._may_push and not self._is_ready():
-            return self._picows is None and super().push(data)
+            return self._writer is None and super().push(data)
         self._is_quiet = False
-        self._frames.send(_TEXT if isinstance(data, str) else _BINARY, data)  # type: ignore[union-attr]
+        self._writer.send(_TEXT if isinstance(data, str) else _BINARY, data)  # type: ignore[union-attr]
         return True
 
     def push_text(self, encoded: bytes) -> bool:
         if not self._may_push and not self._is_ready(at_once=True):  # who hears a broadcast hears more of them
-            return self._picows is None and super().push_text(encoded)
+            return self._writer is None and super().push_text(encoded)
         self._is_quiet = False
-        self._frames.send(_TEXT, encoded)  # type: ignore[union-attr]
+        self._writer.send(_TEXT, encoded)  # type: ignore[union-attr]
         return True
 
     def _is_ready(self, *, at_once: bool = False) -> bool:
-        """Whether a message can be written by picows, which is there after a few of them, or *at_once*."""
-        if self._has_frames and self._picows is None and self.conn.state is State.OPEN:
+        """Whether a message can be written by picows, which does so after a few of them, or *at_once*."""
+        if self._has_frames and self._writer is None and self.conn.state is State.OPEN:
             self._few += 1
             if at_once or self._few > self.few:
-                self._begin()
+                self._writer = _Writer(False, _Transport(self.transport), _silence, self.loop)
+                self._look()
         return self._may_push
 
     def _look(self) -> None:
-        is_open = self._frames is not None and self.conn.state is State.OPEN
+        is_open = self._writer is not None and self.conn.state is State.OPEN
         self._may_push = is_open and self.writable.is_set()
 
     # After each of these it may be another.

@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import threading
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -36,8 +37,13 @@ def echo(**limits: Any) -> App:
     return app
 
 
+def connected(app: App) -> list[UvicornSocket]:
+    assert app._server is not None
+    return [each for each in app._server._uvicorn.server_state.connections if isinstance(each, UvicornSocket)]
+
+
 def socket_of(app: App) -> UvicornSocket:
-    (found,) = (each for each in app._server._uvicorn.server_state.connections if isinstance(each, UvicornSocket))  # type: ignore[union-attr]
+    (found,) = connected(app)
     return found
 
 
@@ -353,15 +359,15 @@ def test_a_long_message_leaves_no_long_buffer_behind(kind: str) -> None:
             await client.socket.send(b"y")
             assert await client.hear() == b"y"
             if kind == "picows":
-                assert len(socket_of(app)._picows.get_buffer(-1)) < 4096  # type: ignore[attr-defined]
+                assert all(len(each.get_buffer(-1)) < 4096 for each in socket_of(app)._spare)  # type: ignore[attr-defined]
 
     with running(app):
         talk(visit())
 
 
-def test_a_connection_has_a_parser_while_there_are_more_than_a_few_messages(kind: str) -> None:
+def test_a_connection_has_what_writes_while_there_are_more_than_a_few_answers(kind: str) -> None:
     if kind != "picows, after a few":
-        pytest.skip("another one has no parser of picows, or has it at once")
+        pytest.skip("another one is not written to by picows, or is so at once")
     app = echo(ping_seconds=0.2)
 
     async def visit() -> None:
@@ -369,7 +375,7 @@ def test_a_connection_has_a_parser_while_there_are_more_than_a_few_messages(kind
             await until(lambda: app.connections)
             socket: Any = socket_of(app)
             await until(lambda: socket.last_ping_rtt)
-            assert socket._picows is None  # that the server pings, and is answered, is no message
+            assert socket._writer is None  # that the server pings, and is answered, is no message
 
             async def ask(n: int) -> None:
                 await client.socket.send(b"%d" % n)
@@ -378,20 +384,49 @@ def test_a_connection_has_a_parser_while_there_are_more_than_a_few_messages(kind
             await ask(0)
             await app.connections[0].send_text("text")
             assert await client.hear() == "text"
-            assert socket._picows is None
-            for n in range(40):
+            assert socket._writer is None
+            for n in range(20):
                 await ask(n)
-            assert socket._picows is not None
-            await until(lambda: socket._picows is None)
+            assert socket._writer is not None
+            await until(lambda: socket._writer is None)
+            await ask(20)
 
-            for n in range(40):
+            for n in range(20):
                 await app.connections[0].send_bytes(b"%d" % n)
                 assert await client.hear() == b"%d" % n
-            assert socket._picows is not None
-            await until(lambda: socket._picows is None)
+            assert socket._writer is not None
+            await until(lambda: socket._writer is None)
 
             await client.socket.send([b"x" * 60, b"y"])  # in pieces
             assert await client.hear() == b"x" * 60 + b"y"
+
+    with running(app):
+        talk(visit())
+
+
+def test_connections_share_parsers_and_what_is_half_there_of_one_is_nobody_elses(kind: str) -> None:
+    app = echo()
+    sent = [frame(BINARY, b"%d" % n * 300) for n in range(4)]
+    heard = [(BINARY, b"%d" % n * 300) for n in range(4)]
+
+    async def visit() -> None:
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(raw.websocket(app, "/raw")) for _ in range(4)]
+            for _ in range(10):
+                for at in range(0, 400, 100):  # of each a quarter, and a quarter, and so on
+                    for n, client in enumerate(clients):
+                        await client.send(sent[n][at : at + 100])
+                assert [await client.frame() for client in clients] == heard
+            for n, client in enumerate(clients):  # one whole, and half of another
+                await client.send(sent[n] + sent[n][:200])
+                assert await client.frame() == heard[n]
+            for n, client in enumerate(clients):
+                await client.send(sent[n][200:])
+                assert await client.frame() == heard[n]
+            if kind != "uvicorn":
+                sockets: list[Any] = [each for each in connected(app) if each._reader is None]
+                assert len(sockets) == 4
+                assert 1 <= len(sockets[0]._spare) <= 4
 
     with running(app):
         talk(visit())
