@@ -175,6 +175,7 @@ def test_a_void_element_has_no_closing_tag() -> None:
         ({"fr": "a"}, {"for": "a"}),
         ({"_for": "a"}, {"for": "a"}),
         ({"hx_swap_oob": "true"}, {"hx-swap-oob": "true"}),
+        ({"data_hx_boost": True}, {"data-hx-boost": "true"}),
         ({"ws_send": True}, {"ws-send": None}),
         ({"disabled": False, "title": None}, {}),
         ({"target_id": "list"}, {"hx-target": "#list"}),
@@ -279,6 +280,41 @@ def test_what_the_author_says_about_the_swap_is_kept() -> None:
     assert out_of_band(html) == {"log": "beforeend"}
     assert problems == ()
     assert fragment(Li("x", hx_swap_oob="beforeend:#list")).problems == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        Li("x", id="a", data_hx_swap_oob="beforeend:#list"),
+        [Li("x", id="a", data_hx_swap_oob="beforeend:#list")],
+        Foreign('<li id="a" data-hx-swap-oob="beforeend:#list">x</li>'),
+    ],
+)
+def test_the_data_spelling_of_a_swap_of_ones_own_is_one(content: Any) -> None:
+    html, problems = fragment(content)
+    assert html == '<li id="a" data-hx-swap-oob="beforeend:#list">x</li>'
+    assert problems == ()
+    assert fragment(Li("x", data_hx_swap_oob="beforeend:#list")).problems == ()
+
+
+@pytest.mark.parametrize("name", ["hx-swap-oob", "data-hx-swap-oob"])
+@pytest.mark.parametrize(("swap", "fix"), [("true", "outerHTML:#list"), ("innerHTML", "innerHTML:#list")])
+def test_a_swap_that_names_no_target_is_reported_with_the_fix_where_there_is_no_id(
+    name: str, swap: str, fix: str
+) -> None:
+    tag = Li("x", {name: swap})
+    assert tag.swapped() is None
+    for content in (tag, [tag], Foreign(str(tag))):
+        html, (problem,) = fragment(content)
+        assert html == str(tag)
+        assert f"<li> was sent with hx-swap-oob='{swap}', which names no target" in problem
+        assert f"hx_swap_oob='{fix}'" in problem
+
+
+@pytest.mark.parametrize("html", ["<li hx-swap-oob>x</li>", "<li hx-swap-oob='' id=''>x</li>"])
+def test_an_empty_swap_is_as_none_is(html: str) -> None:
+    _, (problem,) = fragment(Foreign(html))
+    assert "<li> was sent with no id" in problem
 
 
 @pytest.mark.parametrize(
