@@ -223,13 +223,22 @@ def _top_level(content: Any) -> Iterator[Any]:
         keys = ", ".join(map(repr, list(content)[:3]))
         raise RenderError(f"a dict ({keys}) is no HTML; send a tag, text, or ws.send_json(...) for a program to read")
     elif isinstance(content, bytes):
-        yield content.decode()
+        yield _text_of(content)
     elif isinstance(content, Iterable):
         for item in content:
             yield from _top_level(item)
     else:
         _refuse_what_is_no_content(content)
         yield str(content)
+
+
+def _text_of(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise RenderError(
+            f"{len(data)} bytes that are no UTF-8 are no HTML; send them as a binary frame with ws.send_bytes(...)"
+        ) from None
 
 
 def _refuse_what_is_no_content(value: Any) -> None:
@@ -263,7 +272,7 @@ def _render(child: Any) -> str:
     if hasattr(child, "__html__"):
         return str(child.__html__())
     if isinstance(child, bytes):
-        return escape(child.decode())
+        return _escaped(_text_of(child))
     if isinstance(child, Iterable) and not isinstance(child, str | Mapping):
         return "".join(map(_render, child))
     _refuse_what_is_no_content(child)

@@ -345,6 +345,13 @@ def test_top_level_text_is_escaped_and_reported_with_the_fix(content: Any) -> No
     assert "send Div(text, id=...)" in problem
 
 
+@pytest.mark.parametrize("render", [fragment, P, lambda data: to_xml([data])])
+def test_bytes_that_are_no_text_are_refused_with_the_way_to_send_them(render: Any) -> None:
+    with pytest.raises(RenderError, match=r"2 bytes that are no UTF-8 .* ws\.send_bytes") as error:
+        render(b"\x00\xff")
+    assert error.value.__suppress_context__
+
+
 def test_top_level_text_of_foreign_html_is_reported() -> None:
     _, (problem,) = fragment(Safe("hello<p id=a>x</p>"))
     assert "'hello'" in problem
