@@ -253,6 +253,11 @@ def _refuse_what_is_no_content(value: Any) -> None:
         raise RenderError(
             f"{name} answers a request, and cannot be part of what is shown; return it from an HTTP handler"
         )
+    if hasattr(value, "raw_headers") and hasattr(value, "status_code"):  # Starlette's, of which nothing is known here
+        raise RenderError(
+            f"{name} answers a request, and cannot be part of what is shown; return it alone from an HTTP handler, and "
+            "for a websocket the tags that are to be shown, or Safe(html)"
+        )
 
 
 def _render(child: Any) -> str:

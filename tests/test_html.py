@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import HTMLResponse, RedirectResponse, StreamingResponse
 
 from nbws.errors import RenderError
 from nbws.html import (
@@ -32,6 +33,7 @@ from nbws.html import (
     ft,
     to_xml,
 )
+from nbws.responses import Redirect
 
 TEXT = st.text(st.characters(codec="utf-8"))
 VOID = {"br", "hr", "img", "input", "link", "meta"}
@@ -350,6 +352,20 @@ def test_bytes_that_are_no_text_are_refused_with_the_way_to_send_them(render: An
     with pytest.raises(RenderError, match=r"2 bytes that are no UTF-8 .* ws\.send_bytes") as error:
         render(b"\x00\xff")
     assert error.value.__suppress_context__
+
+
+@pytest.mark.parametrize("render", [fragment, P])
+@pytest.mark.parametrize(
+    "response", [HTMLResponse("x"), RedirectResponse("/"), StreamingResponse(iter("x")), Redirect("/")]
+)
+def test_what_answers_a_request_is_refused_as_content(render: Any, response: Any) -> None:
+    with pytest.raises(RenderError, match=r"Re\w+ answers a request, and cannot be part of what is shown; return it"):
+        render(response)
+
+
+def test_a_response_of_a_websocket_handler_says_what_to_return_instead() -> None:
+    with pytest.raises(RenderError, match=r"HTMLResponse .* for a websocket the tags .*, or Safe\(html\)"):
+        fragment([HTMLResponse("x")])
 
 
 def test_top_level_text_of_foreign_html_is_reported() -> None:
