@@ -174,7 +174,7 @@ def _source(
 
 
 def _reserved_name(name: str, annotation: Any, types_by_name: Mapping[type, str]) -> str | None:
-    if name == "data" and is_model(annotation):
+    if name == "data" and is_model(_without_none(annotation)):
         return None
     if name in RESERVED:
         return name

@@ -178,6 +178,18 @@ def test_data_may_be_a_model() -> None:
     assert received(handler, {"x": "1"}) == Move(1)
 
 
+def test_data_may_be_a_model_or_none() -> None:
+    def handler(data: Move | None = None) -> Any:
+        return data
+
+    def without_default(data: Move | None) -> Any:
+        return data
+
+    for fn in (handler, without_default):
+        assert received(fn, {"x": "1"}) == Move(1)
+        assert received(fn, {"other": 1}) is None
+
+
 def test_data_as_bytes_is_the_binary_frame() -> None:
     def handler(data: bytes) -> Any:
         return data
