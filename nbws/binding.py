@@ -18,7 +18,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from nbws.conversion import Converter, Refused, converter, is_list, is_model, model_fields, plain_type, spelled
+from nbws.conversion import (
+    Converter,
+    Refused,
+    converter,
+    is_list,
+    is_model,
+    model_fields,
+    plain_type,
+    spelled,
+    takes_none,
+)
 from nbws.errors import MISSING, BindError, DefinitionError, MessageError
 from nbws.messages import HtmxHeaders, Message
 
@@ -244,7 +254,7 @@ def _from_fields(handler: str, parameter: inspect.Parameter, annotation: Any, co
     name, default = parameter.name, parameter.default
     hyphenated = name.replace("_", "-")
     header = hyphenated if name.startswith("hx_") else None
-    many = is_list(annotation)
+    many, nullable = is_list(annotation), takes_none(annotation)
 
     def from_fields(call: Call) -> Any:
         fields = call.message.fields
@@ -259,6 +269,8 @@ def _from_fields(handler: str, parameter: inspect.Parameter, annotation: Any, co
                 value = call.message.headers[header]
             elif default is not parameter.empty:
                 return default
+            elif header is not None and nullable:  # htmx says null, or nothing, of what there is not
+                return None
         try:
             if value is MISSING:
                 raise Refused(MISSING, spelled(annotation))

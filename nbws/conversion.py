@@ -20,7 +20,17 @@ import msgspec
 
 from nbws.errors import MISSING
 
-__all__ = ["Converter", "Refused", "converter", "is_list", "is_model", "model_fields", "plain_type", "spelled"]
+__all__ = [
+    "Converter",
+    "Refused",
+    "converter",
+    "is_list",
+    "is_model",
+    "model_fields",
+    "plain_type",
+    "spelled",
+    "takes_none",
+]
 
 Converter = Callable[[Any], Any]
 
@@ -91,6 +101,16 @@ def is_list(annotation: Any) -> bool:
     if typing.get_origin(annotation) in (Union, types.UnionType):
         return any(is_list(a) for a in typing.get_args(annotation))
     return not is_model(annotation) and (typing.get_origin(annotation) or annotation) in _LISTS
+
+
+def takes_none(annotation: Any) -> bool:
+    """Whether None is a value of it."""
+    annotation = plain_type(annotation)
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return any(takes_none(a) for a in typing.get_args(annotation))
+    if typing.get_origin(annotation) is Literal:
+        return None in typing.get_args(annotation)
+    return annotation in (Any, object, None, type(None))
 
 
 def spelled(annotation: Any) -> str:

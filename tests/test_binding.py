@@ -266,6 +266,38 @@ def test_a_null_htmx_header_leaves_the_default() -> None:
     assert compiled(hx_trigger_of).bind(Call(None, None, {}, {}, message)) == ([], {"hx_trigger": "default"})
 
 
+def optional_hx_trigger_of(hx_trigger: str | None) -> str | None:
+    return hx_trigger
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        ('{"HEADERS": {"HX-Trigger": "form"}}', "form"),
+        ('{"HEADERS": {"HX-Trigger": null}}', None),
+        ('{"HEADERS": {}}', None),
+        ('{"headers": {"HX-Trigger": null}}', None),
+        ("{}", None),
+    ],
+)
+def test_an_htmx_header_that_may_be_none_is_none_where_htmx_says_nothing(frame: str, expected: str | None) -> None:
+    bound = compiled(optional_hx_trigger_of)
+    assert bound.bind(Call(None, None, {}, {}, parse(frame))) == ([], {"hx_trigger": expected})
+    assert bound.bind(call())[1] == {"hx_trigger": None}
+
+
+def test_a_field_that_may_be_none_is_missing_where_it_is_absent() -> None:
+    def handler(msg: str | None) -> None: ...
+
+    assert refused(handler).got is MISSING
+
+
+def test_an_htmx_header_that_may_not_be_none_is_missing_where_htmx_says_nothing() -> None:
+    def handler(hx_trigger: str) -> None: ...
+
+    assert refused(handler).got is MISSING
+
+
 def test_a_cookie_never_stands_in_for_a_field() -> None:
     socket = Socket()
     socket.cookies = {"x": "cookie"}  # type: ignore[attr-defined]
