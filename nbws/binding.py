@@ -255,12 +255,15 @@ def _from_fields(handler: str, parameter: inspect.Parameter, annotation: Any, co
     hyphenated = name.replace("_", "-")
     header = hyphenated if name.startswith("hx_") else None
     many, nullable = is_list(annotation), takes_none(annotation)
+    null_is_default = default is not parameter.empty and not nullable
 
     def from_fields(call: Call) -> Any:
         fields = call.message.fields
         value = fields.get(name, MISSING)
         if value is MISSING and hyphenated != name:
             value = fields.get(hyphenated, MISSING)
+        if value is None and null_is_default:
+            return default
         if value is MISSING:
             values = call.query.get(name) or call.query.get(hyphenated)
             if values:

@@ -252,10 +252,12 @@ def _model(model: Any) -> Converter:
         if not isinstance(value, Mapping):
             raise Refused(value, name)
         filled = {}
-        for field, convert_field, required in fields:
+        for field, convert_field, required, null_is_default in fields:
             given = value.get(field, MISSING)
             if given is MISSING:
                 given = value.get(field.replace("_", "-"), MISSING)
+            if given is None and null_is_default:
+                continue
             if given is not MISSING:
                 try:
                     filled[field] = convert_field(given)
@@ -273,11 +275,11 @@ def _model(model: Any) -> Converter:
 
 def model_fields(model: Any) -> frozenset[str]:
     """The names of the fields that *model* is filled from."""
-    return frozenset(name for name, _, _ in _model_fields(model))
+    return frozenset(name for name, *_ in _model_fields(model))
 
 
-def _model_fields(model: Any) -> list[tuple[str, Converter, bool]]:
-    """(name, converter, required) of each field of *model* that its constructor takes."""
+def _model_fields(model: Any) -> list[tuple[str, Converter, bool, bool]]:
+    """(name, converter, required, whether null leaves the default) of each field that *model*'s constructor takes."""
     hints = typing.get_type_hints(model)
     if typing.is_typeddict(model):
         required = {name: name in model.__required_keys__ for name in hints}
@@ -291,7 +293,11 @@ def _model_fields(model: Any) -> list[tuple[str, Converter, bool]]:
         required = {f.name: f.required for f in msgspec.structs.fields(model)}
     else:
         required = {name: name not in model._field_defaults for name in model._fields}
-    return [(name, converter(hints.get(name, Any)), needed) for name, needed in required.items()]
+    kinds = {name: hints.get(name, Any) for name in required}
+    return [
+        (name, converter(kinds[name]), needed, not needed and not takes_none(kinds[name]))
+        for name, needed in required.items()
+    ]
 
 
 def _by_msgspec(annotation: Any) -> Converter:

@@ -8,7 +8,7 @@ import inspect
 import json
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import msgspec
 import pytest
@@ -308,6 +308,21 @@ def test_a_cookie_never_stands_in_for_a_field() -> None:
 
 def test_a_field_that_is_empty_is_not_one_that_is_missing() -> None:
     assert received(x_of, {"x": ""}, query={"x": ["query"]}) == ""
+
+
+def test_a_null_is_the_default_of_what_takes_no_none() -> None:
+    def handler(x: str = "a", n: int = 3, tags: list[str] = ["b"], on: bool = True) -> Any:  # noqa: B006
+        return x, n, tags, on
+
+    nulls = dict.fromkeys(("x", "n", "tags", "on"))
+    assert received(handler, nulls, query={"n": ["7"]}) == ("a", 3, ["b"], True)
+
+
+def test_a_null_is_none_for_what_takes_it_whatever_the_default() -> None:
+    def handler(x: str | None = "a", y: Any = "b", z: Literal["c", None] = "c") -> Any:
+        return x, y, z
+
+    assert received(handler, dict.fromkeys("xyz")) == (None, None, None)
 
 
 def test_a_field_may_be_spelled_with_hyphens() -> None:
@@ -628,6 +643,16 @@ def test_what_is_taken_quickly_is_just_what_the_long_way_makes_of_it(frame: str,
         slowly = [*positional, *named.values()]
         assert list(quickly) == slowly
         assert [*map(type, quickly)] == [*map(type, slowly)]
+
+
+@pytest.mark.parametrize("frame", ['{"msg": "hi", "n": null}', '{"msg": "hi", "tags": null}'])
+def test_a_null_that_is_the_default_goes_the_long_way(frame: str) -> None:
+    async def handler(msg: str | None, n: int = 5, tags: list[str] = []) -> None: ...  # noqa: B006
+
+    bound = compiled(handler)
+    assert bound.quick is not None
+    assert bound.quick(frame, call(), 64) is None
+    assert bound.bind(Call(None, None, {}, {}, parse(frame)))[1] == {"msg": "hi", "n": 5, "tags": []}
 
 
 def test_what_a_form_sends_is_taken_quickly() -> None:

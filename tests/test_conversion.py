@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbws.conversion import Refused, converter, is_list, is_model, spelled
+from nbws.conversion import Refused, converter, is_list, is_model, spelled, takes_none
 from nbws.errors import MISSING
 
 
@@ -244,6 +244,20 @@ def test_models_nest() -> None:
     assert line == Line(Point(1), [Point(2), Point(3, 4)])
 
 
+def test_a_null_field_of_a_model_is_its_default_where_it_takes_no_none() -> None:
+    assert converter(Point)({"x": 1, "y": None, "tags": None}) == Point(1)
+    assert converter(Form)({"name": "ann", "age": None}) == {"name": "ann"}
+    assert converter(Pair)({"a": 1, "b": None}) == Pair(1, "x")
+    assert converter(Move)({"piece": "p", "to_row": 1, "fast": None}) == Move("p", 1)
+    with pytest.raises(Refused):
+        converter(Point)({"x": None})
+
+
+def test_a_null_field_of_a_model_is_none_where_it_takes_that() -> None:
+    Made = dataclasses.make_dataclass("Made", [("x", int | None, 5)])
+    assert converter(Made)({"x": None}) == Made(None)
+
+
 def test_a_default_list_is_a_new_one_for_each_message() -> None:
     first, second = converter(Point)({"x": 1}), converter(Point)({"x": 1})
     first.tags.append("a")
@@ -308,3 +322,15 @@ def test_what_takes_one_field_is_no_list(annotation: Any) -> None:
 )
 def test_an_annotation_is_spelled_as_its_author_writes_it(annotation: Any, text: str) -> None:
     assert spelled(annotation) == text
+
+
+@pytest.mark.parametrize("annotation", [Any, object, None, int | None, Annotated[int | None, "n"], Literal["a", None]])
+def test_what_takes_none_is_known(annotation: Any) -> None:
+    assert takes_none(annotation)
+
+
+@pytest.mark.parametrize(
+    "annotation", [int, str, int | str, list[int | None], Literal["a"], Point, Annotated[int, "n"]]
+)
+def test_what_takes_no_none_is_known(annotation: Any) -> None:
+    assert not takes_none(annotation)
