@@ -116,12 +116,14 @@ def compile_handler(
         parameters = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError) as exc:
         raise DefinitionError(f"{name}: its signature cannot be read ({exc}); wrap it in a def of its own") from None
-    hints = _hints(fn, name)
+    hints, given = _hints(fn, name), _given_by_partial(fn)
     positional: list[Source] = []
     by_name: list[tuple[str, Source]] = []
     quickly: list[Source | _Field | None] = []
     takes_binary = takes_fields = False
     for parameter in parameters:
+        if parameter.name in given:
+            continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise DefinitionError(
                 f"{name}: {parameter} says nothing about what to pass; name the parameters "
@@ -139,7 +141,7 @@ def compile_handler(
     def bind(call: Call) -> tuple[list[Any], dict[str, Any]]:
         return [source(call) for source in positional], {key: source(call) for key, source in by_name}
 
-    data = hints.get("data")
+    data = None if "data" in given else hints.get("data")
     takes_raw = data is not None and _is_raw("data", data)
     kind = _kind(fn)
     # What wraps another function may take its arguments by name alone.
@@ -434,6 +436,15 @@ def _unpartial(fn: Any) -> Any:
     while isinstance(fn, functools.partial):
         fn = fn.func
     return fn
+
+
+def _given_by_partial(fn: Any) -> frozenset[str]:
+    """The parameters that a partial gives by keyword: defaults to Python, and the author's own to us."""
+    given: set[str] = set()
+    while isinstance(fn, functools.partial):
+        given |= fn.keywords.keys()
+        fn = fn.func
+    return frozenset(given)
 
 
 def _code_of(fn: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import inspect
@@ -518,6 +519,45 @@ def test_a_partial_is_a_handler_of_the_kind_of_its_function() -> None:
     bound = compiled(functools.partial(chat, "> "))
     assert (bound.kind, bound.name) == (Kind.ASYNC, "chat")
     assert bound.bind(call({"msg": "hi"})) == ([], {"msg": "hi"})
+
+
+def test_what_a_partial_gives_by_keyword_is_not_asked_of_the_client() -> None:
+    async def chat(msg: str, prefix: str, room: str) -> tuple[str, ...]:
+        return msg, prefix, room
+
+    @functools.wraps(chat)
+    async def wrapped(*args: Any, **kwargs: Any) -> Any: ...
+
+    sent = {"msg": "hi", "prefix": "forged", "room": "forged"}
+    for partial in (
+        functools.partial(chat, prefix="> ", room="lobby"),
+        functools.partial(functools.partial(chat, room="lobby"), prefix="> "),
+        functools.update_wrapper(functools.partial(chat, prefix="> ", room="lobby"), chat),
+        functools.partial(wrapped, prefix="> ", room="lobby"),
+    ):
+        assert compiled(partial, "room").bind(call(sent, path={"room": "path"})) == ([], {"msg": "hi"})
+
+
+def test_what_a_partial_gives_needs_no_annotation_and_may_have_a_reserved_name() -> None:
+    def chat(msg: str, users, send):  # type: ignore[no-untyped-def]
+        return msg, users, send
+
+    assert received(functools.partial(chat, users={}, send=print), {"msg": "hi", "users": "forged"}) == (
+        "hi",
+        {},
+        print,
+    )
+
+
+def test_a_plain_message_for_a_partial_is_taken_quickly() -> None:
+    async def chat(msg: str, prefix: str) -> tuple[str, str]:
+        return msg, prefix
+
+    bound = compiled(functools.partial(chat, prefix="> "))
+    assert bound.quick is not None
+    args = bound.quick('{"msg": "hi", "prefix": "forged"}', call(), 64)
+    assert args == ("hi",)
+    assert asyncio.run(bound.fn(*args)) == ("hi", "> ")
 
 
 def test_a_method_and_a_callable_object_are_handlers() -> None:
