@@ -36,13 +36,21 @@ __all__ = ["RESERVED", "Bound", "Call", "Kind", "compile_handler"]
 
 
 class Call(NamedTuple):
-    """What one call of a handler can be filled from. *conn* is the websocket or the request."""
+    """What one call of a handler can be filled from. *conn* is the websocket or the request.
+
+    *form* is what a form has sent in the query, repeated fields as lists; None where the message has the fields.
+    """
 
     conn: Any
     app: Any
     path: Mapping[str, Any]
     query: Mapping[str, list[str]]
     message: Message
+    form: Mapping[str, Any] | None = None
+
+
+def _all_fields(call: Call) -> Mapping[str, Any]:
+    return call.message.fields if call.form is None else call.form
 
 
 class Kind(enum.Enum):
@@ -81,7 +89,7 @@ Source = Callable[[Call], Any]
 
 _Sources: dict[str, Source] = {
     "send": lambda call: call.conn.send,
-    "data": lambda call: call.message.fields,
+    "data": _all_fields,
     "ws": lambda call: call.conn,
     "session": lambda call: call.conn.session,
     "scope": lambda call: call.conn.scope,
@@ -241,7 +249,7 @@ def _from_all_fields(handler: str, parameter: inspect.Parameter, annotation: Any
     absent = default if default is not parameter.empty else None if model is not annotation else MISSING
 
     def from_all_fields(call: Call) -> Any:
-        fields = {**call.message.fields, **call.path}
+        fields = {**_all_fields(call), **call.path}
         if absent is not MISSING and not any(name in fields or name.replace("_", "-") in fields for name in names):
             return absent
         try:
