@@ -9,7 +9,7 @@ import inspect
 import json
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 import pytest
@@ -49,6 +49,18 @@ class Pair(NamedTuple):
 
 class Step(msgspec.Struct):
     x: int
+
+
+class Camel(msgspec.Struct, rename="camel"):
+    from_row: int
+
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass
+class Page(Generic[T]):
+    first: T
 
 
 INJECTED = {Socket: "ws", Application: "app"}
@@ -170,6 +182,15 @@ def test_a_model_is_filled_from_the_fields_and_extra_ones_are_ignored(model: Any
 
     handler.__annotations__ = {"move": model}
     assert received(handler, {"x": "1", "other": "?"}) == expected
+
+
+def test_a_struct_that_renames_its_fields_and_a_generic_dataclass_are_filled() -> None:
+    def handler(camel: Camel | None, page: Page[int]) -> Any:
+        return camel, page
+
+    assert received(handler, {"fromRow": "5", "first": "1"}) == (Camel(5), Page(1))
+    assert received(handler, {"from_row": "5", "first": "1"}) == (None, Page(1))
+    assert str(refused(handler, {"first": "x"})).startswith("handler: page.first is 'x', not int")
 
 
 def test_data_may_be_a_model() -> None:
