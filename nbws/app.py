@@ -104,6 +104,8 @@ class App(Defining):
 
     def __new__(cls, name: str | None = None, **options: Any) -> App:
         Options.of(options)  # refused before it counts as one of its cell's apps
+        if name is not None and not isinstance(name, str):
+            raise DefinitionError(f"App({name!r}): a name is a text such as 'chat', or None; options go by theirs")
         identity = identity_of_new_app(name)
         known = known_app(identity)
         if known is not None and full_name(type(known)) == full_name(cls):

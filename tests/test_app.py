@@ -130,6 +130,12 @@ def test_a_broadcast_may_be_awaited_anywhere() -> None:
         talk(visit())
 
 
+@pytest.mark.parametrize("name", [5, True, ["chat"], lambda: None])
+def test_a_name_that_is_no_text_is_refused(name: Any) -> None:
+    with pytest.raises(DefinitionError, match="a name is a text such as 'chat', or None"):
+        App(name)
+
+
 def test_what_htmx_would_not_show_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     app = App(port=0)
 
