@@ -350,8 +350,9 @@ class App(Defining):
 
     @property
     def rooms(self) -> Mapping[str, RoomView]:
-        """Room name -> what is in it: `app.rooms["lobby"].members`."""
-        return {room: RoomView(self.membership.rooms.members(room)) for room in self.membership.rooms}
+        """Room name -> what is in it: `app.rooms["lobby"].members`, which is `()` where nobody is."""
+        rooms = self.membership.rooms
+        return _RoomViews((room, RoomView(rooms.members(room))) for room in rooms)
 
     @property
     def routes(self) -> list[Any]:
@@ -842,6 +843,13 @@ class RoomView:
     """The connections that were in a room, in the order in which they joined."""
 
     members: tuple[Connection, ...]  #: of this moment, however long it is kept
+
+
+class _RoomViews(dict[str, RoomView]):
+    """Those of the rooms that somebody is in."""
+
+    def __missing__(self, room: str) -> RoomView:
+        return RoomView(())
 
 
 _NO_WEBSOCKET = {

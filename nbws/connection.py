@@ -63,6 +63,7 @@ CLEAN = "nbws.clean"
 """In a scope, maybe: what takes credentials out of each text that comes, where `receive` does not see it."""
 
 _SENT_AT_ONCE = 64  #: of a broadcast, in one turn of the loop
+_IN_A_ROW = 16  #: awaited sends that need not wait, before others have a turn
 _OVERFLOW_SECONDS = 1.0  #: how long a client that read too slowly has to take its close frame
 _REASON_BYTES = 123  #: in a close frame; a longer one would not be sent, and the client told nothing (RFC 6455, 5.5)
 _CLOSE_SECONDS = 10.0  #: how long any other has to take what is queued, and its close frame
@@ -169,7 +170,8 @@ class Sent(Coroutine[Any, Any, None]):
     """What a send gives: it has been queued already, so awaiting it or not makes no difference to the message.
 
     Awaited in the connection's own handler it waits while the outbox is above its high-water mark, five seconds at
-    the most, so that a long stream does not overflow it. Everywhere else it is done at once.
+    the most, so that a long stream does not overflow it; one that awaits nothing else leaves others their turn.
+    Everywhere else it is done at once.
     """
 
     __slots__ = ("_connection", "_waiting")
@@ -180,7 +182,11 @@ class Sent(Coroutine[Any, Any, None]):
 
     def __await__(self) -> Generator[Any, None, None]:
         connection = self._connection
-        if connection is not None and connection.is_above_high_water and connection is current_connection.get():
+        if connection is None:
+            return
+        connection._awaited += 1
+        is_due = connection._awaited % _IN_A_ROW == 0
+        if (is_due or connection.is_above_high_water) and connection is current_connection.get():
             yield from on(connection._loop, connection.drained()).__await__()
 
     # A coroutine, as a send of FastHTML's is, so that `asyncio.create_task(send(...))` takes it.
@@ -212,6 +218,7 @@ class Connection:
         "__dict__",
         "__weakref__",
         "_answer",
+        "_awaited",
         "_away_since",
         "_close",
         "_drained",
@@ -231,6 +238,7 @@ class Connection:
         "_poked",
         "_pusher",
         "_recorded",
+        "_rooms_left",
         "_socket",
         "_taken",
         "_taken_at",
@@ -289,7 +297,9 @@ class Connection:
         self.pinned: Version | None = None  #: the version that serves it; None is the live one
         self._close: tuple[int, str] | None = None
         self._gone = False
+        self._rooms_left: frozenset[str] | None = None
         self._is_left = False
+        self._awaited = 0  # sends
         self._is_shadow = False
         self._filled = Latch()
         self._drained = Latch()
@@ -371,8 +381,8 @@ class Connection:
 
     @property
     def rooms(self) -> frozenset[str]:
-        """The names of the rooms that it is in."""
-        return self._membership.rooms.of(self)
+        """The names of the rooms that it is in; from its `disconn` on, of those that it was in."""
+        return self._membership.rooms.of(self) if self._rooms_left is None else self._rooms_left
 
     @property
     def is_open(self) -> bool:
@@ -575,9 +585,12 @@ class Connection:
         return self.sent.count + (len(self._outbox) if self._outbox.overflow == "close" else 0)
 
     async def drained(self, seconds: float = 5.0) -> None:
-        """Wait until the outbox is below its high-water mark, *seconds* at the most. On the connection's loop only."""
+        """Wait until the outbox is below its high-water mark, *seconds* at the most. On the connection's loop only.
+
+        Everybody else has had a turn then.
+        """
         end = self._loop.time() + seconds
-        if self._is_left:  # a stream that never waits would keep the loop from who ends it
+        if self._is_left or not self.is_above_high_water:
             await asyncio.sleep(0)
         while self.is_above_high_water and self.is_open and not self._is_left and self._loop.time() < end:
             self._drained.clear()
@@ -777,7 +790,12 @@ class Connection:
         self._drained.set()
         if self._park_timer is not None:
             self._park_timer.cancel()
-        self._membership.change(lambda rooms: rooms.leave_all(self))
+        if self._rooms_left is None:
+            self._membership.change(self._leave_all)
+
+    def _leave_all(self, rooms: Rooms[Connection]) -> Rooms[Connection]:
+        self._rooms_left = rooms.of(self)
+        return rooms.leave_all(self)
 
     def release(self) -> None:
         """Hold on to nothing that was to be sent, nor to who served it. On the connection's loop only."""

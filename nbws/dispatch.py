@@ -486,13 +486,12 @@ class Worker:
         before = connection.state
         new.running += 1
         try:
-            state = copy.deepcopy(before)
+            connection.state = state = copy.deepcopy(before)
             loop = self._desk.loop_for(connection.key)
             if loop is not None:
                 result = await on(loop, _called(hook, connection, state, old, new))
             else:
                 result = await _awaited(hook(connection, state, old.number, new.number))
-            connection.state = state
             await self._deliver(result, None)
         except BaseException as exc:
             connection.state = before

@@ -18,7 +18,7 @@ from nbws.identity import is_importing
 from nbws.interrupts import held_back
 from nbws.options import Options
 from nbws.runs import Run, Runs
-from nbws.staging import Compile, Staged
+from nbws.staging import Compile, Staged, claim
 
 if TYPE_CHECKING:
     from nbws.notebook.kernel import Notebook
@@ -63,6 +63,9 @@ class Publisher:
 
     def define(self, definition: Definition) -> None:
         run = self.run()
+        entry = self._app.table.get(definition.key)
+        before = entry.definition if entry is not None else None
+        claim(definition, (run and self._staged(run).definitions.get(definition.key)) or before)
         if run is None:
             self.publish([definition])
             return

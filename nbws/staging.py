@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import types
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from nbws.binding import Bound
@@ -19,10 +21,17 @@ from nbws.handlers import WEBSOCKET, Definition, HandlerTable, Hook, Key, Owner,
 from nbws.options import Options
 from nbws.reading import reads_of
 
-__all__ = ["Act", "Staged", "check_swap_hook", "hook_of", "ws_definition"]
+__all__ = ["Act", "Staged", "check_swap_hook", "claim", "hook_of", "ws_definition"]
 
 Compile = Callable[[Key, Callable[..., Any]], Bound]
 Act = tuple["Owner | None", "Definition | Options"]
+
+
+_claims: dict[int, tuple[weakref.ref[Any], tuple[weakref.ref[Any], ...]]] = {}
+"""Functions, and owners of methods, that a definition was given; with the hooks, by id, in whose place it was.
+
+Of all apps: the names of one notebook are those of each of them.
+"""
 
 
 @dataclass
@@ -127,6 +136,53 @@ def _is_same(one: Any, other: Any) -> bool:
     return one is other or (isinstance(one, types.MethodType) and one == other)
 
 
+def claim(definition: Definition, before: Definition | None) -> None:
+    """Note that the functions of *definition* are its own, and in the place of those that it had *before*.
+
+    A hook of another endpoint that had the same name does not become one of them when that name stands for it; one
+    that was the same function as before does, as both go on to share it.
+    """
+    old = [_subject(hook.bound.fn) for hook in _hooks_of(before)]
+    followers = tuple(ref for each in old if (ref := _reference(each)) is not None)
+    own = [hook.bound.fn for hook in _hooks_of(definition)]
+    target = definition.target
+    own += [bound.fn for bound in (getattr(target, "message", None), getattr(target, "bound", None)) if bound]
+    for fn in own:
+        subject = _subject(fn)
+        ref = _reference(subject, partial(_forget_claim, id(subject)))
+        if ref is not None:
+            _claims[id(subject)] = (ref, followers)
+
+
+def _forget_claim(number: int, _: Any) -> None:
+    _claims.pop(number, None)
+
+
+def _hooks_of(definition: Definition | None) -> list[Hook]:
+    target = definition.target if definition is not None else None
+    return list(target.hooks.values()) if isinstance(target, WsHandler) else []
+
+
+def _subject(fn: Any) -> Any:
+    return fn.__self__ if isinstance(fn, types.MethodType) else fn
+
+
+def _reference(thing: Any, gone: Callable[[Any], Any] | None = None) -> weakref.ref[Any] | None:
+    try:
+        return weakref.ref(thing, gone)
+    except TypeError:
+        return None
+
+
+def _is_anothers(fn: Any, hook: Hook) -> bool:
+    """Whether *fn* was given to another definition, which did not share *hook* with this one before."""
+    own, subject = _subject(hook.bound.fn), _subject(fn)
+    ref, followers = _claims.get(id(subject), (None, ()))
+    if subject is own or ref is None or ref() is not subject:
+        return False
+    return not any(follower() is own for follower in followers)
+
+
 def ws_definition(key: Key, handler: WsHandler) -> Definition:
     """A websocket endpoint's definition. Another handler or another hook makes another version."""
     hooks = tuple((name, fingerprint(hook.bound.fn)) for name, hook in sorted(handler.hooks.items()))
@@ -155,10 +211,12 @@ def _with_hooks_of_now(definition: Definition, before: dict[tuple[Key, str], Any
     anew = {}
     for name, hook in handler.hooks.items():
         now = hook.now()
-        known = (hook.bound.fn, hook.passed_over, before.get((definition.key, name)))
-        if not any(_is_same(now, each) for each in known):
+        named_before = before.get((definition.key, name), hook.bound.fn)
+        if _is_same(now, hook.bound.fn) or any(_is_anothers(each, hook) for each in (now, named_before)):
+            continue
+        if not any(_is_same(now, each) for each in (hook.passed_over, named_before)):
             anew[name] = Hook(compile_hook(definition.key, now), hook.place)
     if not anew:
         return definition
-    handler = WsHandler(handler.message, {**handler.hooks, **anew}, handler.swap)
+    handler = replace(handler, hooks={**handler.hooks, **anew})
     return replace(ws_definition(definition.key, handler), owner=definition.owner)

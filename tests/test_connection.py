@@ -18,7 +18,7 @@ from nbws.connection import Connection, Membership, tell_all
 from nbws.handlers import Key
 from nbws.outbox import Outbox
 
-pytestmark = pytest.mark.usefixtures("kind")
+pytestmark = pytest.mark.usefixtures("parser")
 
 
 def test_a_send_from_an_async_handler_arrives_awaited_or_dropped() -> None:
@@ -341,6 +341,38 @@ def test_an_endless_async_generator_ends_after_its_client_left() -> None:
         assert [seen.get(timeout=SECONDS) for _ in range(2)] == ["ended", "gone"]
 
 
+def test_an_endless_async_generator_that_has_nothing_to_send_ends_too_and_stops_nobody_else() -> None:
+    app, seen = App(port=0, limits=Limits(finish_seconds=0.2)), SimpleQueue[str]()
+
+    @app.ws("/nothing", disconn=lambda: seen.put("gone"))
+    async def nothing():
+        seen.put("begun")
+        while True:
+            yield ""
+
+    @app.ws("/awaited", disconn=lambda: seen.put("gone"))
+    async def awaited(send):
+        seen.put("begun")
+        while True:
+            await send("")
+
+    @app.ws("/ws")
+    async def ws(msg: str):
+        return Div(msg, id="a")
+
+    async def visit() -> None:
+        async with websocket(app) as other:
+            for path in ("/nothing", "/awaited"):
+                async with websocket(app, path) as client:
+                    await client.say()
+                    assert await asyncio.to_thread(seen.get, timeout=SECONDS) == "begun"
+                    assert "during" in await other.ask(msg="during")
+                assert await asyncio.to_thread(seen.get, timeout=SECONDS) == "gone"
+
+    with running(app):
+        talk(visit())
+
+
 def test_an_endless_async_generator_that_never_waits_ends_too_and_stops_nobody_else() -> None:
     app = App(port=0, limits=Limits(finish_seconds=0.2))
     seen: SimpleQueue[str] = SimpleQueue()
@@ -591,11 +623,11 @@ def test_a_broadcast_from_the_main_thread_reaches_a_room_without_those_excluded(
         talk(three_clients())
 
 
-def test_rooms_are_joined_and_left_and_a_closed_connection_is_in_none() -> None:
+def test_rooms_are_joined_and_left_and_a_closed_connection_is_in_none_and_knows_which_they_were() -> None:
     app = App(port=0)
-    left: SimpleQueue[frozenset[str]] = SimpleQueue()
+    left: SimpleQueue[tuple[frozenset[str], set[str]]] = SimpleQueue()
 
-    @app.ws("/ws", disconn=lambda ws: left.put(ws.rooms))
+    @app.ws("/ws", disconn=lambda ws: left.put((ws.rooms, set(app.rooms))))
     async def ws(ws, join: str = "", leave: str = ""):
         if join:
             ws.join(join)
@@ -612,8 +644,9 @@ def test_rooms_are_joined_and_left_and_a_closed_connection_is_in_none() -> None:
 
     with running(app):
         talk(visit())
-        assert left.get(timeout=SECONDS) == frozenset()
+        assert left.get(timeout=SECONDS) == ({"b"}, set())
     assert dict(app.rooms) == {}
+    assert app.rooms["b"].members == ()
 
 
 def test_a_peer_that_vanishes_in_mid_broadcast_does_not_hurt_the_sender() -> None:

@@ -42,9 +42,9 @@ LINKS = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "_ext" / "links.py"
 # What other modules ask of these two; an author has no use for them. A new public name is described, or listed here.
 APPS_OWN = set(
     """
-admit bound_before check_run forget hear hook in_thread inspect is_authors loop_for on_problem panel_key policy
-recorded_messages redacted replay report retire retry roll_back run_begins run_ends secret_key serving_loop
-shown_paths startup_table tell_of_blocked visits works
+admit become bound_before check_run forget hear hook in_thread inspect is_authors loop_for mention_restart on_problem
+panel_key point_at policy recorded_messages redacted replay report retire retry roll_back run_begins run_ends
+secret_key serving_loop shown_paths startup_table tell_of_blocked visits works
 """.split()
 )
 CONNECTIONS_OWN = set(

@@ -284,6 +284,36 @@ def test_a_swap_hook_makes_the_new_state_of_each_open_connection_once_and_what_i
     assert {(old, new) for _, old, new in calls} == {(1, 2)}
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_in_a_swap_hook_the_connections_state_is_the_copy(fails: bool) -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def first(ws: Any) -> P:
+        ws.state.lines = ["first"]
+        return P("set", id="out")
+
+    def migrate(ws: Any, state: Any, old: int, new: int) -> None:
+        assert ws.state is state
+        ws.state.lines.append("migrated")
+        if fails:
+            raise RuntimeError("cannot migrate")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.ask()
+
+            @app.ws("/ws", swap=migrate)
+            async def second(ws: Any) -> P:
+                return P(*ws.state.lines, id="out")
+
+            assert shown(await client.ask()) == ("first" if fails else "firstmigrated")
+
+    with running(app):
+        talk(visit())
+    assert [type(error.exception) for error in app.errors] == [RuntimeError] * fails
+
+
 def test_every_connection_is_migrated_though_it_is_silent_and_they_are_many() -> None:
     app = App(port=0)
     app.ws("/ws")(one)

@@ -239,6 +239,26 @@ def test_a_route_that_is_left_out_is_retired_though_its_hook_is_defined_anew(aut
     assert author.versions() == {}
 
 
+def test_endpoints_of_two_cells_whose_hooks_have_one_name_keep_each_its_own(author: Author) -> None:
+    def cell(path: str, word: str) -> str:
+        hook = f"def joined(ws): ws.send_text({word!r})\n"
+        return hook + echo(f"{word} ", path).replace(f"'{path}'", f"'{path}', conn=joined")
+
+    def greetings() -> list[str]:
+        found = []
+        for path in ("/a", "/b"):
+            with author.client(path) as client:
+                found.append(client.recv(timeout=10))
+        return found
+
+    author.run("a", cell("/a", "one"))
+    author.run("b", cell("/b", "two"))
+    assert greetings() == ["one", "two"]
+    author.run("a", cell("/a", "one again"))
+    assert greetings() == ["one again", "two"]
+    assert author.versions() == {"/a": 2, "/b": 1}
+
+
 def test_a_route_that_moves_to_another_cell_keeps_its_connections_and_their_messages(author: Author) -> None:
     author.run("a", echo("one "))
     with author.client("/ws") as client:

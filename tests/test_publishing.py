@@ -43,6 +43,22 @@ def test_a_hook_that_is_redefined_and_cannot_work_leaves_the_working_one_alone(c
     assert "joined: nonsense has neither an annotation" in warning.message
 
 
+def test_two_endpoints_whose_hooks_have_one_name_keep_each_its_own() -> None:
+    app, names = App(port=0), {}
+    exec(HOOKED, names)
+    app.ws("/one", conn=names["joined"])(names["one"])
+    exec(HOOKED.replace('"joined"', '"joined two"'), names)
+    app.ws("/two", conn=names["joined"])(names["two"])
+
+    async def greeting(path: str) -> Any:
+        async with websocket(app, path) as client:
+            return await client.hear()
+
+    with running(app):
+        assert [talk(greeting(path)) for path in ("/one", "/two", "/one")] == ["joined", "joined two", "joined"]
+    assert app.endpoints["/one"].version == app.endpoints["/two"].version == 1
+
+
 def test_taking_up_a_redefined_hook_takes_back_nothing_that_a_thread_publishes_meanwhile() -> None:
     app, names = WatchedApp(port=0), {}
     exec(HOOKED, names)

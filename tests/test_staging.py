@@ -9,9 +9,9 @@ import pytest
 
 from nbws.binding import Bound, compile_handler
 from nbws.errors import DefinitionError
-from nbws.handlers import WEBSOCKET, Definition, HandlerTable, Key, Owner, WsHandler
+from nbws.handlers import WEBSOCKET, Definition, HandlerTable, HttpHandler, Key, Owner, WsHandler
 from nbws.options import Options
-from nbws.staging import Staged, hook_of, ws_definition
+from nbws.staging import Staged, claim, hook_of, ws_definition
 
 CHAT, ROOM, PAGE = Key(WEBSOCKET, "/chat"), Key(WEBSOCKET, "/room"), Key("GET", "/")
 CELL = """
@@ -188,6 +188,62 @@ def test_a_hook_of_two_endpoints_is_taken_up_by_both_and_another_endpoint_is_lef
     ran("def joined(send): return 2", names)
     taken, _ = staged.take(table, compile_hook)
     assert {definition.key for definition in taken} == {CHAT, ROOM}
+
+
+def test_a_hook_of_the_same_name_that_was_made_for_another_endpoint_is_that_ones_alone() -> None:
+    names = ran(CELL)
+    chat = endpoint(names, conn="joined")
+    claim(chat, None)
+    table, staged = live(chat), Staged()
+    ran("def joined(send): return 'of the room'", names)
+    room = endpoint(names, ROOM, conn="joined")
+    claim(room, None)
+    staged.add(room)
+    assert staged.take(table, compile_hook) == ([room], None)
+
+    next_cell = Staged.at_begin(table)
+    ran("def joined(send): return 'of the room still'", names)
+    taken, _ = next_cell.take(table.publish([room]), compile_hook)
+    assert [definition.key for definition in taken] == [ROOM], "the name is the room's since then"
+
+
+def test_a_hook_that_two_endpoints_share_is_taken_up_by_both_though_its_cell_defines_one_of_them() -> None:
+    names = ran(CELL)
+    chat, room = endpoint(names, conn="joined"), endpoint(names, ROOM, conn="joined")
+    claim(chat, None)
+    claim(room, None)
+    table = live(chat, room)
+    staged = Staged.at_begin(table)
+    ran("def joined(send): return 2", names)
+    again = endpoint(names, conn="joined")
+    claim(again, chat)
+    staged.add(again)
+    taken, _ = staged.take(table, compile_hook)
+    assert {definition.key: hook_result(definition) for definition in taken} == {CHAT: 2, ROOM: 2}
+
+
+def test_a_page_of_the_same_name_is_no_hook() -> None:
+    names = ran(CELL)
+    chat = endpoint(names, disconn="left")
+    claim(chat, None)
+    table = live(chat)
+    staged = Staged.at_begin(table)
+    ran("def left(): return 'a page'", names)
+    page = Definition(PAGE, HttpHandler(compiled(names["left"]), "left"), 1)
+    claim(page, None)
+    staged.add(page)
+    assert staged.take(table, compile_hook) == ([page], None)
+
+
+def test_an_endpoint_with_another_hook_runs_where_it_did() -> None:
+    names = ran(CELL)
+    hooks = {"conn": hook_of(compiled(names["joined"]))}
+    table = live(ws_definition(CHAT, WsHandler(compiled(names["chat"]), hooks, loop="kernel")))
+    staged = Staged.at_begin(table)
+    ran("def joined(send): return 2", names)
+    (taken,), _ = staged.take(table, compile_hook)
+    assert hook_result(taken) == 2
+    assert taken.target.loop == "kernel"
 
 
 def test_a_hook_that_was_taken_up_in_the_middle_of_a_cell_is_not_taken_up_again() -> None:
