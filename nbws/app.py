@@ -104,6 +104,8 @@ class App(Defining):
 
     def __new__(cls, name: str | None = None, **options: Any) -> App:
         Options.of(options)  # refused before it counts as one of its cell's apps
+        if name is not None and not isinstance(name, str):
+            raise DefinitionError(f"App({name!r}): a name is a text such as 'chat', or None; options go by theirs")
         identity = identity_of_new_app(name)
         known = known_app(identity)
         if known is not None and full_name(type(known)) == full_name(cls):
@@ -362,16 +364,21 @@ class App(Defining):
         return self._asgi.router.url_path_for(name, **path_params)
 
     def broadcast(
-        self, content: Any, room: str | None = None, exclude: Connection | Iterable[Connection] | None = None
+        self,
+        content: Any,
+        room: str | None = None,
+        exclude: Connection | str | Iterable[Connection | str] | None = None,
     ) -> Sent:
         """Queue *content* for every connection, or for those in *room*, but not for *exclude*.
 
-        Rendered once. Callable from a cell and from any thread; never waits for a peer.
+        *exclude* is a connection or its `id`, or several of them. Rendered once. Callable from a cell and from any
+        thread; never waits for a peer.
         """
         self._publisher.publish_if_staged()
         html, problems = fragment(content)
         members = self.connections if room is None else self.membership.rooms.members(room)
-        excluded = {exclude.id} if isinstance(exclude, Connection) else {c.id for c in exclude or ()}
+        those = (exclude,) if isinstance(exclude, Connection | str) else exclude or ()
+        excluded = {each if isinstance(each, str) else each.id for each in those}
         receivers = [c for c in members if c.id not in excluded] if excluded else list(members)
         for problem in problems:
             for connection in receivers[:1]:

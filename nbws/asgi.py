@@ -37,7 +37,6 @@ from nbws.gate import Gate, refuse_websocket
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
 from nbws.html import ft
 from nbws.loops import on
-from nbws.messages import NOTHING
 from nbws.messages import Message as Fields
 from nbws.options import Options
 from nbws.outbox import Outbox
@@ -573,15 +572,17 @@ class _HttpEndpoint:
 
     async def _answer(self, request: Request) -> Response:
         query = query_of(request.scope)
-        fields = NOTHING
+        form = None
         before = [
             b for b, skip in self._desk.bound_before() if not any(re.fullmatch(s, request.url.path) for s in skip)
         ]
         if any(bound.takes_fields for bound in (self._bound, *before)):
             fields = await _read_fields(request)
+            if _sends_forms_in_query(request, fields):
+                form = {name: values if len(values) > 1 else values[0] for name, values in query.items()}
         else:
             fields = Fields({}, dict(request.headers), b"")
-        call = Call(request, self._desk, request.path_params, query, fields)
+        call = Call(request, self._desk, request.path_params, query, fields, form)
         for bound in before:
             result = await run_handler(bound, call, self._desk.in_thread)
             if result:
@@ -607,6 +608,11 @@ class _HttpEndpoint:
 
 def _address(request: Request) -> str:
     return f"{request.url.path}{'?' if request.url.query else ''}{request.url.query}"
+
+
+def _sends_forms_in_query(request: Request, fields: Fields) -> bool:
+    # htmx sends the fields of a DELETE in the query too (`methodsThatUseUrlParams` of htmx 2)
+    return request.method not in _BODY_METHODS or (request.method == "DELETE" and not fields.fields)
 
 
 async def _read_fields(request: Request) -> Fields:

@@ -18,7 +18,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from nbws.conversion import Converter, Refused, converter, is_list, is_model, model_fields, plain_type, spelled
+from nbws.conversion import (
+    Converter,
+    Refused,
+    converter,
+    is_list,
+    is_model,
+    model_fields,
+    plain_type,
+    spelled,
+    takes_none,
+)
 from nbws.errors import MISSING, BindError, DefinitionError, MessageError
 from nbws.messages import HtmxHeaders, Message
 
@@ -26,13 +36,21 @@ __all__ = ["RESERVED", "Bound", "Call", "Kind", "compile_handler"]
 
 
 class Call(NamedTuple):
-    """What one call of a handler can be filled from. *conn* is the websocket or the request."""
+    """What one call of a handler can be filled from. *conn* is the websocket or the request.
+
+    *form* is what a form has sent in the query, repeated fields as lists; None where the message has the fields.
+    """
 
     conn: Any
     app: Any
     path: Mapping[str, Any]
     query: Mapping[str, list[str]]
     message: Message
+    form: Mapping[str, Any] | None = None
+
+
+def _all_fields(call: Call) -> Mapping[str, Any]:
+    return call.message.fields if call.form is None else call.form
 
 
 class Kind(enum.Enum):
@@ -71,7 +89,7 @@ Source = Callable[[Call], Any]
 
 _Sources: dict[str, Source] = {
     "send": lambda call: call.conn.send,
-    "data": lambda call: call.message.fields,
+    "data": _all_fields,
     "ws": lambda call: call.conn,
     "session": lambda call: call.conn.session,
     "scope": lambda call: call.conn.scope,
@@ -106,12 +124,14 @@ def compile_handler(
         parameters = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError) as exc:
         raise DefinitionError(f"{name}: its signature cannot be read ({exc}); wrap it in a def of its own") from None
-    hints = _hints(fn, name)
+    hints, given = _hints(fn, name), _given_by_partial(fn)
     positional: list[Source] = []
     by_name: list[tuple[str, Source]] = []
     quickly: list[Source | _Field | None] = []
     takes_binary = takes_fields = False
     for parameter in parameters:
+        if parameter.name in given:
+            continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise DefinitionError(
                 f"{name}: {parameter} says nothing about what to pass; name the parameters "
@@ -129,7 +149,7 @@ def compile_handler(
     def bind(call: Call) -> tuple[list[Any], dict[str, Any]]:
         return [source(call) for source in positional], {key: source(call) for key, source in by_name}
 
-    data = hints.get("data")
+    data = None if "data" in given else hints.get("data")
     takes_raw = data is not None and _is_raw("data", data)
     kind = _kind(fn)
     # What wraps another function may take its arguments by name alone.
@@ -174,7 +194,7 @@ def _source(
 
 
 def _reserved_name(name: str, annotation: Any, types_by_name: Mapping[type, str]) -> str | None:
-    if name == "data" and is_model(annotation):
+    if name == "data" and is_model(_without_none(annotation)):
         return None
     if name in RESERVED:
         return name
@@ -229,7 +249,7 @@ def _from_all_fields(handler: str, parameter: inspect.Parameter, annotation: Any
     absent = default if default is not parameter.empty else None if model is not annotation else MISSING
 
     def from_all_fields(call: Call) -> Any:
-        fields = {**call.message.fields, **call.path}
+        fields = {**_all_fields(call), **call.path}
         if absent is not MISSING and not any(name in fields or name.replace("_", "-") in fields for name in names):
             return absent
         try:
@@ -244,13 +264,16 @@ def _from_fields(handler: str, parameter: inspect.Parameter, annotation: Any, co
     name, default = parameter.name, parameter.default
     hyphenated = name.replace("_", "-")
     header = hyphenated if name.startswith("hx_") else None
-    many = is_list(annotation)
+    many, nullable = is_list(annotation), takes_none(annotation)
+    null_is_default = default is not parameter.empty and not nullable
 
     def from_fields(call: Call) -> Any:
         fields = call.message.fields
         value = fields.get(name, MISSING)
         if value is MISSING and hyphenated != name:
             value = fields.get(hyphenated, MISSING)
+        if value is None and null_is_default:
+            return default
         if value is MISSING:
             values = call.query.get(name) or call.query.get(hyphenated)
             if values:
@@ -259,6 +282,8 @@ def _from_fields(handler: str, parameter: inspect.Parameter, annotation: Any, co
                 value = call.message.headers[header]
             elif default is not parameter.empty:
                 return default
+            elif header is not None and nullable:  # htmx says null, or nothing, of what there is not
+                return None
         try:
             if value is MISSING:
                 raise Refused(MISSING, spelled(annotation))
@@ -419,6 +444,15 @@ def _unpartial(fn: Any) -> Any:
     while isinstance(fn, functools.partial):
         fn = fn.func
     return fn
+
+
+def _given_by_partial(fn: Any) -> frozenset[str]:
+    """The parameters that a partial gives by keyword: defaults to Python, and the author's own to us."""
+    given: set[str] = set()
+    while isinstance(fn, functools.partial):
+        given |= fn.keywords.keys()
+        fn = fn.func
+    return frozenset(given)
 
 
 def _code_of(fn: Any) -> Any:

@@ -14,13 +14,23 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Union
+from typing import Any, Literal, NamedTuple, Union
 
 import msgspec
 
 from nbws.errors import MISSING
 
-__all__ = ["Converter", "Refused", "converter", "is_list", "is_model", "model_fields", "plain_type", "spelled"]
+__all__ = [
+    "Converter",
+    "Refused",
+    "converter",
+    "is_list",
+    "is_model",
+    "model_fields",
+    "plain_type",
+    "spelled",
+    "takes_none",
+]
 
 Converter = Callable[[Any], Any]
 
@@ -77,12 +87,18 @@ def _converter(annotation: Any) -> Converter:
 
 def is_model(annotation: Any) -> bool:
     """Whether *annotation* is filled from a message's fields: a dataclass, TypedDict, NamedTuple or Struct."""
-    return isinstance(annotation, type) and (
-        dataclasses.is_dataclass(annotation)
-        or typing.is_typeddict(annotation)
-        or issubclass(annotation, msgspec.Struct)
-        or (issubclass(annotation, tuple) and hasattr(annotation, "_fields"))
+    cls = _class_of(annotation)
+    return isinstance(cls, type) and (
+        dataclasses.is_dataclass(cls)
+        or typing.is_typeddict(cls)
+        or issubclass(cls, msgspec.Struct)
+        or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
     )
+
+
+def _class_of(annotation: Any) -> Any:
+    """The class of a generic one that was given its types, such as `Page[int]`; any other annotation itself."""
+    return typing.get_origin(annotation) or annotation
 
 
 def is_list(annotation: Any) -> bool:
@@ -93,6 +109,16 @@ def is_list(annotation: Any) -> bool:
     return not is_model(annotation) and (typing.get_origin(annotation) or annotation) in _LISTS
 
 
+def takes_none(annotation: Any) -> bool:
+    """Whether None is a value of it."""
+    annotation = plain_type(annotation)
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return any(takes_none(a) for a in typing.get_args(annotation))
+    if typing.get_origin(annotation) is Literal:
+        return None in typing.get_args(annotation)
+    return annotation in (Any, object, None, type(None))
+
+
 def spelled(annotation: Any) -> str:
     """*annotation* as an author writes it."""
     annotation = plain_type(annotation)
@@ -100,6 +126,8 @@ def spelled(annotation: Any) -> str:
         return " | ".join(map(spelled, typing.get_args(annotation)))
     if annotation is type(None):
         return "None"
+    if is_model(annotation) and typing.get_args(annotation):
+        return f"{spelled(_class_of(annotation))}[{', '.join(map(spelled, typing.get_args(annotation)))}]"
     if typing.get_origin(annotation) is not None:
         return str(annotation).replace("typing.", "")
     return getattr(annotation, "__name__", str(annotation))
@@ -223,28 +251,31 @@ def _literal(choices: tuple[Any, ...]) -> Converter:
 
 
 def _model(model: Any) -> Converter:
-    fields = _model_fields(model)
+    fields, cls = _model_fields(model), _class_of(model)
     name = spelled(model)
+    is_typeddict = typing.is_typeddict(cls)
 
     def convert(value: Any) -> Any:
-        if isinstance(value, model) if not typing.is_typeddict(model) else False:
+        if not is_typeddict and isinstance(value, cls):
             return value
         if not isinstance(value, Mapping):
             raise Refused(value, name)
         filled = {}
-        for field, convert_field, required in fields:
-            given = value.get(field, MISSING)
+        for field in fields:
+            given = value.get(field.sent_as, MISSING)
             if given is MISSING:
-                given = value.get(field.replace("_", "-"), MISSING)
+                given = value.get(field.sent_as.replace("_", "-"), MISSING)
+            if given is None and field.null_is_default:
+                continue
             if given is not MISSING:
                 try:
-                    filled[field] = convert_field(given)
+                    filled[field.name] = field.convert(given)
                 except Refused as refused:
-                    raise Refused(refused.got, refused.want, f".{field}{refused.inside}") from None
-            elif required:
-                raise Refused(MISSING, name, f".{field}")
+                    raise Refused(refused.got, refused.want, f".{field.sent_as}{refused.inside}") from None
+            elif field.required:
+                raise Refused(MISSING, name, f".{field.sent_as}")
         try:
-            return model(**filled)
+            return cls(**filled)
         except ValueError as exc:  # the model's own check, such as a dataclass's __post_init__
             raise Refused(dict(filled), f"{name} ({exc})") from exc
 
@@ -252,26 +283,59 @@ def _model(model: Any) -> Converter:
 
 
 def model_fields(model: Any) -> frozenset[str]:
-    """The names of the fields that *model* is filled from."""
-    return frozenset(name for name, _, _ in _model_fields(model))
+    """The names of the fields that *model* is filled from, as they are sent."""
+    return frozenset(field.sent_as for field in _model_fields(model))
 
 
-def _model_fields(model: Any) -> list[tuple[str, Converter, bool]]:
-    """(name, converter, required) of each field of *model* that its constructor takes."""
-    hints = typing.get_type_hints(model)
-    if typing.is_typeddict(model):
-        required = {name: name in model.__required_keys__ for name in hints}
-    elif dataclasses.is_dataclass(model):
+class _ModelField(NamedTuple):
+    name: str
+    sent_as: str  #: the same, but for a Struct that renames it
+    convert: Converter
+    required: bool
+    null_is_default: bool
+
+
+def _model_fields(model: Any) -> list[_ModelField]:
+    """The fields of *model* that its constructor takes."""
+    cls, kinds, sent_as = _class_of(model), _field_types(model), {}
+    if typing.is_typeddict(cls):
+        required = {name: name in cls.__required_keys__ for name in kinds}
+    elif dataclasses.is_dataclass(cls):
         required = {
             f.name: f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-            for f in dataclasses.fields(model)
+            for f in dataclasses.fields(cls)
             if f.init
         }
-    elif issubclass(model, msgspec.Struct):
-        required = {f.name: f.required for f in msgspec.structs.fields(model)}
+        only_init = {name: kind.type for name, kind in kinds.items() if isinstance(kind, dataclasses.InitVar)}
+        required |= {name: not hasattr(cls, name) for name in only_init}  # the class has its default
+        kinds |= only_init
+    elif issubclass(cls, msgspec.Struct):
+        required = {f.name: f.required for f in msgspec.structs.fields(cls)}
+        sent_as = {f.name: f.encode_name for f in msgspec.structs.fields(cls)}
     else:
-        required = {name: name not in model._field_defaults for name in model._fields}
-    return [(name, converter(hints.get(name, Any)), needed) for name, needed in required.items()]
+        required = {name: name not in cls._field_defaults for name in cls._fields}
+    found = []
+    for name, needed in required.items():
+        kind = kinds.get(name, Any)
+        null_is_default = not needed and not takes_none(kind)
+        found.append(_ModelField(name, sent_as.get(name, name), converter(kind), needed, null_is_default))
+    return found
+
+
+def _field_types(model: Any) -> dict[str, Any]:
+    """What is annotated in *model*, with the types that it was given in the place of its type variables."""
+    cls = _class_of(model)
+    given = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(model), strict=False))
+    return {name: _with_types(hint, given) for name, hint in typing.get_type_hints(cls).items()}
+
+
+def _with_types(annotation: Any, given: Mapping[Any, Any]) -> Any:
+    if isinstance(annotation, typing.TypeVar):
+        return given.get(annotation, annotation)
+    if isinstance(annotation, dataclasses.InitVar):
+        return dataclasses.InitVar(_with_types(annotation.type, given))
+    variables = getattr(annotation, "__parameters__", ()) if typing.get_origin(annotation) is not None else ()
+    return annotation[tuple(given.get(each, each) for each in variables)] if given and variables else annotation
 
 
 def _by_msgspec(annotation: Any) -> Converter:

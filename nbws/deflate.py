@@ -14,7 +14,7 @@ from typing import Any
 
 from websockets.extensions.base import Extension
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
-from websockets.frames import CONT, CTRL_OPCODES, Frame
+from websockets.frames import CTRL_OPCODES, Frame, Opcode
 from websockets.typing import ExtensionParameter
 
 __all__ = ["Deflate"]
@@ -52,7 +52,7 @@ class _Deflated(PerMessageDeflate):
         super().__init__(True, True, remote_max_window_bits, local_max_window_bits, settings)
 
     def encode(self, frame: Frame) -> Frame:
-        if frame.opcode is CONT or not frame.fin:
+        if frame.opcode is Opcode.CONT or not frame.fin:
             return super().encode(frame)
         if frame.opcode in CTRL_OPCODES or not _WORTH_BYTES <= len(frame.data) <= _MOST_BYTES:
             return frame

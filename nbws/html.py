@@ -92,10 +92,9 @@ class Tag(msgspec.Struct, eq=False, gc=False):  # a Struct is made in a third of
     def swapped(self) -> str | None:
         """The same; None where htmx would show it nowhere, as it has no id and does not say where it goes."""
         attrs = self.attrs
-        if "hx-swap-oob" in attrs:
-            return self.__html__()
-        if attrs.get("id") in (None, True, ""):
-            return None
+        id = attrs.get("id")
+        if not id or id is True or "hx-swap-oob" in attrs or "data-hx-swap-oob" in attrs:
+            return self.__html__() if _is_swappable(attrs) else None
         oob = f'{self._start} hx-swap-oob="true">'
         return oob if self.tag in _VOID else f"{oob}{self._inner}</{self.tag}>"
 
@@ -159,14 +158,17 @@ def fragment(content: Any) -> Fragment:
     Raises RenderError for what is no HTML, such as a dict.
     """
     if type(content) is Tag:
-        return Fragment(content.out_of_band(), () if _swappable(content.attrs) else (_no_id(content.tag),))
+        html = content.swapped()
+        if html is not None:
+            return Fragment(html, ())
+        return Fragment(content.__html__(), (_lost(content.tag, content.attrs),))
     parts: list[str] = []
     problems: list[str] = []
     for item in _top_level(content):
         if isinstance(item, Tag):
             parts.append(item.out_of_band())
-            if not _swappable(item.attrs):
-                problems.append(_no_id(item.tag))
+            if not _is_swappable(item.attrs):
+                problems.append(_lost(item.tag, item.attrs))
         elif hasattr(item, "__html__"):
             scanned = _mark_top_level(str(item.__html__()))
             parts.append(scanned.html)
@@ -178,11 +180,24 @@ def fragment(content: Any) -> Fragment:
     return Fragment("".join(parts), tuple(problems))
 
 
-def _swappable(attrs: Mapping[str, Any]) -> bool:
-    return attrs.get("id") not in (None, True, "") or "hx-swap-oob" in attrs
+def _is_swappable(attrs: Mapping[str, Any]) -> bool:
+    id = attrs.get("id")
+    if id and id is not True:
+        return True
+    # Without "style:target" htmx looks for the element's own id, whatever the style (`oobSwap` in htmx 2).
+    own = attrs.get("hx-swap-oob") or attrs.get("data-hx-swap-oob")
+    return isinstance(own, str) and own.find(":") > 0
 
 
-def _no_id(tag: str) -> str:
+def _lost(tag: str, attrs: Mapping[str, Any]) -> str:
+    own = attrs.get("hx-swap-oob") or attrs.get("data-hx-swap-oob")
+    if own and isinstance(own, str):
+        own = own.unescape() if isinstance(own, Markup) else own
+        style = "outerHTML" if own == "true" else own.strip(":")
+        return (
+            f"<{tag}> was sent with hx-swap-oob={own!r}, which names no target, and with no id, so htmx shows it "
+            f"nowhere; give it the id of the element that it is for, or hx_swap_oob='{style}:#list' to name that"
+        )
     return (
         f"<{tag}> was sent with no id, so htmx shows it nowhere; give it the id of the element that it replaces, "
         f"or hx_swap_oob='beforeend:#list' to add to one"
@@ -208,13 +223,22 @@ def _top_level(content: Any) -> Iterator[Any]:
         keys = ", ".join(map(repr, list(content)[:3]))
         raise RenderError(f"a dict ({keys}) is no HTML; send a tag, text, or ws.send_json(...) for a program to read")
     elif isinstance(content, bytes):
-        yield content.decode()
+        yield _text_of(content)
     elif isinstance(content, Iterable):
         for item in content:
             yield from _top_level(item)
     else:
         _refuse_what_is_no_content(content)
         yield str(content)
+
+
+def _text_of(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise RenderError(
+            f"{len(data)} bytes that are no UTF-8 are no HTML; send them as a binary frame with ws.send_bytes(...)"
+        ) from None
 
 
 def _refuse_what_is_no_content(value: Any) -> None:
@@ -228,6 +252,11 @@ def _refuse_what_is_no_content(value: Any) -> None:
     if hasattr(value, "__response__"):
         raise RenderError(
             f"{name} answers a request, and cannot be part of what is shown; return it from an HTTP handler"
+        )
+    if hasattr(value, "raw_headers") and hasattr(value, "status_code"):  # Starlette's, of which nothing is known here
+        raise RenderError(
+            f"{name} answers a request, and cannot be part of what is shown; return it alone from an HTTP handler, and "
+            "for a websocket the tags that are to be shown, or Safe(html)"
         )
 
 
@@ -248,7 +277,7 @@ def _render(child: Any) -> str:
     if hasattr(child, "__html__"):
         return str(child.__html__())
     if isinstance(child, bytes):
-        return escape(child.decode())
+        return _escaped(_text_of(child))
     if isinstance(child, Iterable) and not isinstance(child, str | Mapping):
         return "".join(map(_render, child))
     _refuse_what_is_no_content(child)
@@ -320,7 +349,8 @@ def _attribute_name(name: str) -> str:
 
 def _attribute_value(name: str, value: Any) -> str | bool:
     if value is True:
-        return "true" if name.startswith("hx-") else True  # htmx reads the value: an empty one is another swap
+        # htmx reads the value: an empty one is another swap
+        return "true" if name.startswith(("hx-", "data-hx-")) else True
     if isinstance(value, Tag):  # stands for its id, which is escaped already
         return f"#{value.id}" if name == "hx-target" else value.id or ""
     if hasattr(value, "__html__"):
@@ -368,9 +398,9 @@ class _TopLevel(HTMLParser):
     def _seen(self, tag: str, attrs: dict[str, str | None]) -> None:
         if self._open:
             return
-        if not _swappable(attrs):
-            self.problems.append(_no_id(tag))
-        elif "hx-swap-oob" not in attrs:
+        if not _is_swappable(attrs):
+            self.problems.append(_lost(tag, attrs))
+        elif "hx-swap-oob" not in attrs and "data-hx-swap-oob" not in attrs:
             line, column = self.getpos()
             self.insert_at.append(self._line_starts[line - 1] + column + 1 + len(tag))
 

@@ -11,7 +11,7 @@ import pytest
 from clients import http, running, talk, websocket
 
 from nbws import App, DefinitionError, Limits, NbwsError, RenderError
-from nbws.common import Div, FastHTML, P, PlainTextResponse
+from nbws.common import Div, FastHTML, Li, P, PlainTextResponse
 
 
 def test_importing_starts_nothing() -> None:
@@ -130,6 +130,12 @@ def test_a_broadcast_may_be_awaited_anywhere() -> None:
         talk(visit())
 
 
+@pytest.mark.parametrize("name", [5, True, ["chat"], lambda: None])
+def test_a_name_that_is_no_text_is_refused(name: Any) -> None:
+    with pytest.raises(DefinitionError, match="a name is a text such as 'chat', or None"):
+        App(name)
+
+
 def test_what_htmx_would_not_show_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     app = App(port=0)
 
@@ -147,6 +153,23 @@ def test_what_htmx_would_not_show_is_warned_of_once(caplog: pytest.LogCaptureFix
     (warning,) = [r.message for r in caplog.records if "with no id" in r.message]
     assert "<p> was sent with no id, so htmx shows it nowhere; give it the id" in warning
     assert not app.errors
+
+
+def test_a_swap_with_no_target_is_warned_of_where_a_handler_returns_it(caplog: pytest.LogCaptureFixture) -> None:
+    app = App(port=0)
+
+    @app.ws("/ws")
+    async def ws():
+        return Li("x", hx_swap_oob="true")
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            assert await client.ask() == '<li hx-swap-oob="true">x</li>'
+
+    with running(app):
+        talk(visit())
+    (warning,) = [r.message for r in caplog.records if "names no target" in r.message]
+    assert "hx_swap_oob='outerHTML:#list'" in warning
 
 
 def test_errors_are_logged_with_handler_and_message(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -272,6 +273,62 @@ def test_form_fields_urlencoded_and_multipart_are_read() -> None:
         missing = client.post("/form", data={"name": "Ann"})
         assert missing.status_code == 400
         assert app.errors[-1].incident in missing.text
+
+
+@dataclass
+class Search:
+    text: str
+    page: int = 1
+    tags: list[str] = field(default_factory=list)
+
+
+def test_what_a_form_sends_in_the_query_fills_a_model_and_a_dict() -> None:
+    app = App(port=0)
+
+    @app.get("/search")
+    def search(search: Search, data: dict, text: str):
+        return PlainTextResponse(repr((search, data, text)))
+
+    @app.get("/optional")
+    def optional(search: Search | None):
+        return PlainTextResponse(repr(search))
+
+    @app.delete("/search/{page}")
+    def forget(search: Search):
+        return PlainTextResponse(repr(search))
+
+    with running(app), http(app) as client:
+        sent = {"text": "a b", "page": "2", "tags": ["x", "y"]}
+        found = client.get("/search?text=a+b&page=2&tags=x&tags=y")
+        assert found.text == repr((Search("a b", 2, ["x", "y"]), sent, "a b"))
+        assert client.get("/optional?other=1").text == "None"
+        assert client.delete("/search/3?text=a").text == repr(Search("a", 3))
+        assert client.request("DELETE", "/search/3?text=a", data={"text": "b"}).text == repr(Search("b", 3))
+        assert client.get("/search?page=2").status_code == 400
+    assert "search.text is missing" in str(app.errors[-1].exception)
+
+
+def test_the_query_of_a_post_fills_single_parameters_alone() -> None:
+    app = App(port=0)
+
+    @app.post("/form")
+    def form(data: dict, page: int):
+        return PlainTextResponse(repr((data, page)))
+
+    with running(app), http(app) as client:
+        assert client.post("/form?page=2&text=query", data={"text": "form"}).text == repr(({"text": "form"}, 2))
+        assert client.post("/form?page=2&text=query").text == repr(({}, 2))
+
+
+def test_of_a_name_that_a_query_repeats_a_single_value_is_the_last() -> None:
+    app = App(port=0)
+
+    @app.get("/page")
+    def page(n: int, data: dict):
+        return PlainTextResponse(repr((n, data)))
+
+    with running(app), http(app) as client:
+        assert client.get("/page?n=1&n=2").text == repr((2, {"n": ["1", "2"]}))
 
 
 def test_a_body_that_is_no_json_object_is_answered_with_400() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import inspect
 import json
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 import pytest
@@ -48,6 +49,18 @@ class Pair(NamedTuple):
 
 class Step(msgspec.Struct):
     x: int
+
+
+class Camel(msgspec.Struct, rename="camel"):
+    from_row: int
+
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass
+class Page(Generic[T]):
+    first: T
 
 
 INJECTED = {Socket: "ws", Application: "app"}
@@ -171,11 +184,32 @@ def test_a_model_is_filled_from_the_fields_and_extra_ones_are_ignored(model: Any
     assert received(handler, {"x": "1", "other": "?"}) == expected
 
 
+def test_a_struct_that_renames_its_fields_and_a_generic_dataclass_are_filled() -> None:
+    def handler(camel: Camel | None, page: Page[int]) -> Any:
+        return camel, page
+
+    assert received(handler, {"fromRow": "5", "first": "1"}) == (Camel(5), Page(1))
+    assert received(handler, {"from_row": "5", "first": "1"}) == (None, Page(1))
+    assert str(refused(handler, {"first": "x"})).startswith("handler: page.first is 'x', not int")
+
+
 def test_data_may_be_a_model() -> None:
     def handler(data: Move) -> Any:
         return data
 
     assert received(handler, {"x": "1"}) == Move(1)
+
+
+def test_data_may_be_a_model_or_none() -> None:
+    def handler(data: Move | None = None) -> Any:
+        return data
+
+    def without_default(data: Move | None) -> Any:
+        return data
+
+    for fn in (handler, without_default):
+        assert received(fn, {"x": "1"}) == Move(1)
+        assert received(fn, {"other": 1}) is None
 
 
 def test_data_as_bytes_is_the_binary_frame() -> None:
@@ -254,6 +288,38 @@ def test_a_null_htmx_header_leaves_the_default() -> None:
     assert compiled(hx_trigger_of).bind(Call(None, None, {}, {}, message)) == ([], {"hx_trigger": "default"})
 
 
+def optional_hx_trigger_of(hx_trigger: str | None) -> str | None:
+    return hx_trigger
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        ('{"HEADERS": {"HX-Trigger": "form"}}', "form"),
+        ('{"HEADERS": {"HX-Trigger": null}}', None),
+        ('{"HEADERS": {}}', None),
+        ('{"headers": {"HX-Trigger": null}}', None),
+        ("{}", None),
+    ],
+)
+def test_an_htmx_header_that_may_be_none_is_none_where_htmx_says_nothing(frame: str, expected: str | None) -> None:
+    bound = compiled(optional_hx_trigger_of)
+    assert bound.bind(Call(None, None, {}, {}, parse(frame))) == ([], {"hx_trigger": expected})
+    assert bound.bind(call())[1] == {"hx_trigger": None}
+
+
+def test_a_field_that_may_be_none_is_missing_where_it_is_absent() -> None:
+    def handler(msg: str | None) -> None: ...
+
+    assert refused(handler).got is MISSING
+
+
+def test_an_htmx_header_that_may_not_be_none_is_missing_where_htmx_says_nothing() -> None:
+    def handler(hx_trigger: str) -> None: ...
+
+    assert refused(handler).got is MISSING
+
+
 def test_a_cookie_never_stands_in_for_a_field() -> None:
     socket = Socket()
     socket.cookies = {"x": "cookie"}  # type: ignore[attr-defined]
@@ -264,6 +330,21 @@ def test_a_cookie_never_stands_in_for_a_field() -> None:
 
 def test_a_field_that_is_empty_is_not_one_that_is_missing() -> None:
     assert received(x_of, {"x": ""}, query={"x": ["query"]}) == ""
+
+
+def test_a_null_is_the_default_of_what_takes_no_none() -> None:
+    def handler(x: str = "a", n: int = 3, tags: list[str] = ["b"], on: bool = True) -> Any:  # noqa: B006
+        return x, n, tags, on
+
+    nulls = dict.fromkeys(("x", "n", "tags", "on"))
+    assert received(handler, nulls, query={"n": ["7"]}) == ("a", 3, ["b"], True)
+
+
+def test_a_null_is_none_for_what_takes_it_whatever_the_default() -> None:
+    def handler(x: str | None = "a", y: Any = "b", z: Literal["c", None] = "c") -> Any:
+        return x, y, z
+
+    assert received(handler, dict.fromkeys("xyz")) == (None, None, None)
 
 
 def test_a_field_may_be_spelled_with_hyphens() -> None:
@@ -461,6 +542,45 @@ def test_a_partial_is_a_handler_of_the_kind_of_its_function() -> None:
     assert bound.bind(call({"msg": "hi"})) == ([], {"msg": "hi"})
 
 
+def test_what_a_partial_gives_by_keyword_is_not_asked_of_the_client() -> None:
+    async def chat(msg: str, prefix: str, room: str) -> tuple[str, ...]:
+        return msg, prefix, room
+
+    @functools.wraps(chat)
+    async def wrapped(*args: Any, **kwargs: Any) -> Any: ...
+
+    sent = {"msg": "hi", "prefix": "forged", "room": "forged"}
+    for partial in (
+        functools.partial(chat, prefix="> ", room="lobby"),
+        functools.partial(functools.partial(chat, room="lobby"), prefix="> "),
+        functools.update_wrapper(functools.partial(chat, prefix="> ", room="lobby"), chat),
+        functools.partial(wrapped, prefix="> ", room="lobby"),
+    ):
+        assert compiled(partial, "room").bind(call(sent, path={"room": "path"})) == ([], {"msg": "hi"})
+
+
+def test_what_a_partial_gives_needs_no_annotation_and_may_have_a_reserved_name() -> None:
+    def chat(msg: str, users, send):  # type: ignore[no-untyped-def]
+        return msg, users, send
+
+    assert received(functools.partial(chat, users={}, send=print), {"msg": "hi", "users": "forged"}) == (
+        "hi",
+        {},
+        print,
+    )
+
+
+def test_a_plain_message_for_a_partial_is_taken_quickly() -> None:
+    async def chat(msg: str, prefix: str) -> tuple[str, str]:
+        return msg, prefix
+
+    bound = compiled(functools.partial(chat, prefix="> "))
+    assert bound.quick is not None
+    args = bound.quick('{"msg": "hi", "prefix": "forged"}', call(), 64)
+    assert args == ("hi",)
+    assert asyncio.run(bound.fn(*args)) == ("hi", "> ")
+
+
 def test_a_method_and_a_callable_object_are_handlers() -> None:
     class Chat:
         def on(self, msg: str) -> str:
@@ -584,6 +704,16 @@ def test_what_is_taken_quickly_is_just_what_the_long_way_makes_of_it(frame: str,
         slowly = [*positional, *named.values()]
         assert list(quickly) == slowly
         assert [*map(type, quickly)] == [*map(type, slowly)]
+
+
+@pytest.mark.parametrize("frame", ['{"msg": "hi", "n": null}', '{"msg": "hi", "tags": null}'])
+def test_a_null_that_is_the_default_goes_the_long_way(frame: str) -> None:
+    async def handler(msg: str | None, n: int = 5, tags: list[str] = []) -> None: ...  # noqa: B006
+
+    bound = compiled(handler)
+    assert bound.quick is not None
+    assert bound.quick(frame, call(), 64) is None
+    assert bound.bind(Call(None, None, {}, {}, parse(frame)))[1] == {"msg": "hi", "n": 5, "tags": []}
 
 
 def test_what_a_form_sends_is_taken_quickly() -> None:

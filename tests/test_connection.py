@@ -571,6 +571,33 @@ def test_a_broadcast_reaches_everyone_a_room_or_all_but_some() -> None:
     assert not app.errors
 
 
+def test_a_broadcast_excludes_connections_by_themselves_and_by_their_ids() -> None:
+    app = App(port=0)
+    joined: SimpleQueue[Any] = SimpleQueue()
+
+    @app.ws("/ws", conn=lambda ws: joined.put(ws))
+    async def ws(msg: str): ...
+
+    async def two_clients() -> None:
+        async with websocket(app) as ann:
+            first = joined.get(timeout=SECONDS)
+            async with websocket(app) as bob:
+                second = joined.get(timeout=SECONDS)
+                app.broadcast(Div("to bob", id="a"), exclude=first.id)
+                app.broadcast(Div("to bob too", id="a"), exclude=[first.id])
+                app.broadcast(Div("to ann", id="a"), exclude=(each for each in ("gone", second.id)))
+                app.broadcast(Div("to nobody", id="a"), exclude={first.id, second})
+                app.broadcast(Div("to both", id="a"))
+                heard_by_ann = [await ann.hear() for _ in range(2)]
+                heard_by_bob = [await bob.hear() for _ in range(3)]
+                assert [">to ann<" in heard_by_ann[0], ">to both<" in heard_by_ann[1]] == [True] * 2
+                expected = (">to bob<", ">to bob too<", ">to both<")
+                assert all(text in heard for text, heard in zip(expected, heard_by_bob, strict=True))
+
+    with running(app):
+        talk(two_clients())
+
+
 def test_a_broadcast_from_the_main_thread_reaches_a_room_without_those_excluded() -> None:
     app = App(port=0)
     joined: SimpleQueue[Any] = SimpleQueue()

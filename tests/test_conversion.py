@@ -8,14 +8,14 @@ import decimal
 import enum
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional, TypedDict, Union
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypedDict, TypeVar, Union
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbws.conversion import Refused, converter, is_list, is_model, spelled
+from nbws.conversion import Refused, converter, is_list, is_model, model_fields, spelled, takes_none
 from nbws.errors import MISSING
 
 
@@ -60,6 +60,26 @@ class Move(msgspec.Struct):
     piece: str
     to_row: int
     fast: bool = False
+
+
+class Camel(msgspec.Struct, rename="camel"):
+    from_row: int
+    to_row: int = 1
+
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+@dataclasses.dataclass
+class Page(Generic[T, S]):
+    first: T
+    rest: list[T] = dataclasses.field(default_factory=list)
+    note: Optional[S] = None  # noqa: UP045
+
+
+class Held(msgspec.Struct, Generic[T]):
+    value: T
 
 
 UserId = NewType("UserId", int)
@@ -239,9 +259,67 @@ def test_a_field_may_be_spelled_with_hyphens() -> None:
     assert converter(Move)({"piece": "K", "to-row": "1"}) == Move("K", 1)
 
 
+def test_a_struct_that_renames_its_fields_is_filled_by_the_names_that_it_gives_them() -> None:
+    assert converter(Camel)({"fromRow": "5", "to_row": "9"}) == Camel(5)
+    assert model_fields(Camel) == {"fromRow", "toRow"}
+    with pytest.raises(Refused) as refused:
+        converter(Camel)({"from_row": "5"})
+    assert refused.value.inside == ".fromRow"
+
+
+@pytest.mark.parametrize(
+    ("default", "sent", "expected"), [((), {"factor": "3"}, 15), ((2,), {"factor": "3"}, 15), ((2,), {}, 10)]
+)
+def test_what_a_dataclass_wants_for_its_making_alone_is_filled_too(default: Any, sent: Any, expected: int) -> None:
+    def scale(self: Any, factor: int) -> None:
+        self.x *= factor
+
+    wanted = ("factor", dataclasses.InitVar[int], *default)
+    Scaled = dataclasses.make_dataclass("Scaled", [("x", int), wanted], namespace={"__post_init__": scale})
+    assert converter(Scaled)({"x": "5", **sent}).x == expected
+
+
+def test_what_a_dataclass_wants_for_its_making_alone_is_named_where_it_is_missing() -> None:
+    Scaled = dataclasses.make_dataclass("Scaled", [("x", int), ("factor", dataclasses.InitVar[int])])
+    with pytest.raises(Refused) as refused:
+        converter(Scaled)({"x": "5"})
+    assert refused.value.inside == ".factor"
+
+
+def test_a_generic_model_is_filled_with_the_types_that_it_was_given() -> None:
+    sent = {"first": "1", "rest": ["2", 3], "note": 4}
+    assert converter(Page[int, str])(sent) == Page(1, [2, 3], "4")
+    assert converter(Page[Pair, int])({"first": {"a": "1"}}) == Page(Pair(1))
+    assert converter(Page[str, int])({"first": "1", "note": ""}) == Page("1", [], None)
+    assert converter(Held[int])({"value": "5"}) == Held(5)
+    assert converter(Held[Held[int]])({"value": {"value": "5"}}) == Held(Held(5))
+    assert converter(Page)({"first": "1"}) == Page("1")
+    with pytest.raises(Refused) as refused:
+        converter(Page[int, str])({"first": "x"})
+    assert (refused.value.inside, refused.value.want) == (".first", "int")
+
+
+def test_a_generic_model_is_named_as_it_is_written() -> None:
+    assert spelled(Page[int, list[str]]) == "Page[int, list[str]]"
+
+
 def test_models_nest() -> None:
     line = converter(Line)({"start": {"x": "1"}, "points": [{"x": "2"}, {"x": "3", "y": "4"}]})
     assert line == Line(Point(1), [Point(2), Point(3, 4)])
+
+
+def test_a_null_field_of_a_model_is_its_default_where_it_takes_no_none() -> None:
+    assert converter(Point)({"x": 1, "y": None, "tags": None}) == Point(1)
+    assert converter(Form)({"name": "ann", "age": None}) == {"name": "ann"}
+    assert converter(Pair)({"a": 1, "b": None}) == Pair(1, "x")
+    assert converter(Move)({"piece": "p", "to_row": 1, "fast": None}) == Move("p", 1)
+    with pytest.raises(Refused):
+        converter(Point)({"x": None})
+
+
+def test_a_null_field_of_a_model_is_none_where_it_takes_that() -> None:
+    Made = dataclasses.make_dataclass("Made", [("x", int | None, 5)])
+    assert converter(Made)({"x": None}) == Made(None)
 
 
 def test_a_default_list_is_a_new_one_for_each_message() -> None:
@@ -273,7 +351,7 @@ def test_a_refusal_tells_where_inside_the_value_it_was(annotation: Any, value: A
     assert (refused.value.inside, refused.value.got, refused.value.want) == (where, got, "int")
 
 
-@pytest.mark.parametrize("annotation", [Point, Form, Pair, Move])
+@pytest.mark.parametrize("annotation", [Point, Form, Pair, Move, Camel, Page, Page[int, str], Held[int]])
 def test_what_is_filled_from_the_fields_is_a_model(annotation: Any) -> None:
     assert is_model(annotation)
     assert not is_list(annotation)
@@ -308,3 +386,15 @@ def test_what_takes_one_field_is_no_list(annotation: Any) -> None:
 )
 def test_an_annotation_is_spelled_as_its_author_writes_it(annotation: Any, text: str) -> None:
     assert spelled(annotation) == text
+
+
+@pytest.mark.parametrize("annotation", [Any, object, None, int | None, Annotated[int | None, "n"], Literal["a", None]])
+def test_what_takes_none_is_known(annotation: Any) -> None:
+    assert takes_none(annotation)
+
+
+@pytest.mark.parametrize(
+    "annotation", [int, str, int | str, list[int | None], Literal["a"], Point, Annotated[int, "n"]]
+)
+def test_what_takes_no_none_is_known(annotation: Any) -> None:
+    assert not takes_none(annotation)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import HTMLResponse, RedirectResponse, StreamingResponse
 
 from nbws.errors import RenderError
 from nbws.html import (
@@ -32,6 +33,7 @@ from nbws.html import (
     ft,
     to_xml,
 )
+from nbws.responses import Redirect
 
 TEXT = st.text(st.characters(codec="utf-8"))
 VOID = {"br", "hr", "img", "input", "link", "meta"}
@@ -175,6 +177,7 @@ def test_a_void_element_has_no_closing_tag() -> None:
         ({"fr": "a"}, {"for": "a"}),
         ({"_for": "a"}, {"for": "a"}),
         ({"hx_swap_oob": "true"}, {"hx-swap-oob": "true"}),
+        ({"data_hx_boost": True}, {"data-hx-boost": "true"}),
         ({"ws_send": True}, {"ws-send": None}),
         ({"disabled": False, "title": None}, {}),
         ({"target_id": "list"}, {"hx-target": "#list"}),
@@ -284,6 +287,41 @@ def test_what_the_author_says_about_the_swap_is_kept() -> None:
 @pytest.mark.parametrize(
     "content",
     [
+        Li("x", id="a", data_hx_swap_oob="beforeend:#list"),
+        [Li("x", id="a", data_hx_swap_oob="beforeend:#list")],
+        Foreign('<li id="a" data-hx-swap-oob="beforeend:#list">x</li>'),
+    ],
+)
+def test_the_data_spelling_of_a_swap_of_ones_own_is_one(content: Any) -> None:
+    html, problems = fragment(content)
+    assert html == '<li id="a" data-hx-swap-oob="beforeend:#list">x</li>'
+    assert problems == ()
+    assert fragment(Li("x", data_hx_swap_oob="beforeend:#list")).problems == ()
+
+
+@pytest.mark.parametrize("name", ["hx-swap-oob", "data-hx-swap-oob"])
+@pytest.mark.parametrize(("swap", "fix"), [("true", "outerHTML:#list"), ("innerHTML", "innerHTML:#list")])
+def test_a_swap_that_names_no_target_is_reported_with_the_fix_where_there_is_no_id(
+    name: str, swap: str, fix: str
+) -> None:
+    tag = Li("x", {name: swap})
+    assert tag.swapped() is None
+    for content in (tag, [tag], Foreign(str(tag))):
+        html, (problem,) = fragment(content)
+        assert html == str(tag)
+        assert f"<li> was sent with hx-swap-oob='{swap}', which names no target" in problem
+        assert f"hx_swap_oob='{fix}'" in problem
+
+
+@pytest.mark.parametrize("html", ["<li hx-swap-oob>x</li>", "<li hx-swap-oob='' id=''>x</li>"])
+def test_an_empty_swap_is_as_none_is(html: str) -> None:
+    _, (problem,) = fragment(Foreign(html))
+    assert "<li> was sent with no id" in problem
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
         Div("x"),
         (Div("x"),),
         Div("x", id=""),
@@ -307,6 +345,27 @@ def test_top_level_text_is_escaped_and_reported_with_the_fix(content: Any) -> No
     assert html == "a &lt; b"
     assert "'a < b'" in problem
     assert "send Div(text, id=...)" in problem
+
+
+@pytest.mark.parametrize("render", [fragment, P, lambda data: to_xml([data])])
+def test_bytes_that_are_no_text_are_refused_with_the_way_to_send_them(render: Any) -> None:
+    with pytest.raises(RenderError, match=r"2 bytes that are no UTF-8 .* ws\.send_bytes") as error:
+        render(b"\x00\xff")
+    assert error.value.__suppress_context__
+
+
+@pytest.mark.parametrize("render", [fragment, P])
+@pytest.mark.parametrize(
+    "response", [HTMLResponse("x"), RedirectResponse("/"), StreamingResponse(iter("x")), Redirect("/")]
+)
+def test_what_answers_a_request_is_refused_as_content(render: Any, response: Any) -> None:
+    with pytest.raises(RenderError, match=r"Re\w+ answers a request, and cannot be part of what is shown; return it"):
+        render(response)
+
+
+def test_a_response_of_a_websocket_handler_says_what_to_return_instead() -> None:
+    with pytest.raises(RenderError, match=r"HTMLResponse .* for a websocket the tags .*, or Safe\(html\)"):
+        fragment([HTMLResponse("x")])
 
 
 def test_top_level_text_of_foreign_html_is_reported() -> None:
