@@ -57,7 +57,8 @@ if TYPE_CHECKING:
     from nbws.notebook.inspector import Inspector
     from nbws.notebook.preview import InPage, Preview, Previews
     from nbws.server import Server
-    from nbws.testing import BlockingClient, Client, Visits
+    from nbws.testing import BlockingClient, Client
+    from nbws.visits import Visits
     from nbws.watchdog import Blocked
 
 __all__ = ["App"]
@@ -415,7 +416,7 @@ class App(Defining):
     def visits(self) -> Visits:
         """The clients of `client()` while nobody serves the app."""
         if self._visits is None:
-            from nbws.testing import Visits
+            from nbws.visits import Visits
 
             self._visits = Visits(self)
         return self._visits

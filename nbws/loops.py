@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from nbws.errors import NbwsError
 
-__all__ = ["Loop", "can_be_suspended", "on", "share", "wait", "wait_for_thread"]
+__all__ = ["Loop", "can_be_suspended", "close", "on", "share", "wait", "wait_for_thread"]
 
 T = TypeVar("T")
 Loop = asyncio.AbstractEventLoop
@@ -80,6 +80,19 @@ def wait(loop: Loop, work: Coroutine[Any, Any, T]) -> T:
 
         return run_sync(work)  # type: ignore[no-any-return]
     return _result(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+def close(loop: Loop) -> None:
+    """Cancel what *loop* still has to run, give that a second for its last steps, and close it. In its own thread."""
+    try:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=1))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
 
 
 def wait_for_thread(thread: Any, seconds: float) -> None:

@@ -23,7 +23,7 @@ from nbws.door import http_door
 from nbws.errors import PortTakenError, ServerStartError, described
 from nbws.haste import Haste
 from nbws.limits import Limits
-from nbws.loops import wait_for_thread
+from nbws.loops import close, wait_for_thread
 from nbws.sockets import noting, websocket_class
 
 __all__ = ["Server", "bind"]
@@ -237,16 +237,4 @@ class Server:
             self._failure = exc
         finally:
             haste.end()
-            try:
-                _cancel_all(loop)
-                loop.run_until_complete(loop.shutdown_asyncgens())
-            finally:
-                loop.close()
-
-
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=1))
+            close(loop)

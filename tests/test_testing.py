@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from clients import running, talk
+from clients import running, talk, until
 from kernel import Kernel
 
 from nbws import App, Limits, NbwsError
 from nbws.common import A, P, Redirect, RedirectResponse, Request, Titled
-from nbws.testing import Closed, Fragment
+from nbws.testing import Client, Closed, Fragment
 
 
 def chat(app: App) -> App:
@@ -22,6 +23,14 @@ def chat(app: App) -> App:
         app.broadcast(P(text, id="out"), room=room)
 
     return app
+
+
+def noted_life(app: App) -> list[str]:
+    """Takes note of each startup and shutdown of *app*."""
+    happened: list[str] = []
+    app.on_event("startup")(lambda: happened.append("up"))
+    app.on_event("shutdown")(lambda: happened.append("down"))
+    return happened
 
 
 @pytest.mark.parametrize("text", ["x" * 1000, "é" * 500])
@@ -271,9 +280,7 @@ def test_a_path_begins_with_a_slash() -> None:
 
 def test_the_app_starts_with_its_first_client_and_stops_with_the_last() -> None:
     app = chat(App())
-    happened: list[str] = []
-    app.on_event("startup")(lambda: happened.append("up"))
-    app.on_event("shutdown")(lambda: happened.append("down"))
+    happened = noted_life(app)
     ticked = asyncio.Event()
 
     @app.task
@@ -289,6 +296,179 @@ def test_the_app_starts_with_its_first_client_and_stops_with_the_last() -> None:
 
     talk(visit())
     assert happened == ["up", "down"]
+
+
+def test_one_client_may_do_several_things_at_once_from_the_start() -> None:
+    app = chat(App())
+    app.get("/")(lambda: P("x"))
+    happened = noted_life(app)
+
+    async def hear(client: Client) -> Any:
+        async with client.ws("/chat/a") as visitor:
+            return await visitor.ask(text="x")
+
+    async def visit() -> None:
+        client = app.client()
+        answers = await asyncio.gather(client.get("/"), client.get("/"), client.get("/"))
+        assert [answer.status_code for answer in answers] == [200, 200, 200]
+        assert all("x" in heard for heard in await asyncio.gather(hear(client), hear(client), hear(client)))
+
+    talk(visit())
+    assert happened == ["up", "down", "up", "down"]
+
+
+def test_a_client_that_comes_while_the_last_one_s_app_stops_finds_it_started_anew() -> None:
+    app = chat(App())
+    happened = noted_life(app)
+    stops, may_stop, ticks = asyncio.Event(), asyncio.Event(), asyncio.Queue[None]()
+
+    @app.on_event("shutdown")
+    async def slow() -> None:
+        stops.set()
+        await may_stop.wait()
+
+    @app.task(every=0.001)
+    async def tick() -> None:
+        ticks.put_nowait(None)
+
+    async def leave(client: Client) -> None:
+        async with client:
+            pass
+
+    async def visit() -> None:
+        leaving = asyncio.create_task(leave(app.client()))
+        await stops.wait()
+        coming = asyncio.create_task(app.client().connect("/chat/a"))
+        await asyncio.sleep(0)
+        assert happened == ["up", "down"]
+        may_stop.set()
+        visitor = await coming
+        await leaving
+        assert happened == ["up", "down", "up"]
+        assert "x" in await visitor.ask(text="x")
+        while not ticks.empty():
+            ticks.get_nowait()
+        await ticks.get()  # its tasks run
+        await visitor.close()
+
+    talk(visit())
+    assert happened == ["up", "down", "up", "down"]
+
+
+def test_a_client_that_gave_up_while_the_app_started_leaves_nothing_behind() -> None:
+    app = App()
+    happened = noted_life(app)
+    starts = asyncio.Event()
+
+    @app.on_event("startup")
+    async def slow() -> None:
+        starts.set()
+        await asyncio.sleep(0.05)
+
+    async def visit() -> None:
+        hasty = asyncio.create_task(app.client().get("/"))
+        await starts.wait()
+        hasty.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hasty
+        starts.clear()
+        assert (await app.client().get("/nowhere")).status_code == 404
+        assert starts.is_set()
+
+    talk(visit())
+    assert happened == ["up", "down", "up", "down"]
+
+
+def test_what_starts_or_stops_with_a_client_may_use_one() -> None:
+    app = App()
+    app.get("/")(lambda: P("x"))
+    said: list[int] = []
+
+    async def ask() -> None:
+        said.append((await app.client().get("/")).status_code)
+
+    app.on_event("startup")(ask)
+    app.on_event("shutdown")(ask)
+    talk(app.client().get("/"))  # type: ignore[arg-type]
+    assert said == [200, 200]
+
+
+def test_blocking_clients_leave_in_any_order() -> None:
+    app = chat(App())
+    happened = noted_life(app)
+    one, two = (app.client(sync=True).connect("/chat/a") for _ in range(2))
+    assert "x" in one.ask(text="x")
+    one.close()
+    two.receive()
+    assert "y" in two.ask(text="y")
+    two.close()
+    assert happened == ["up", "down"]
+    with app.client(sync=True).ws("/chat/a") as three:
+        assert "z" in three.ask(text="z")
+    assert happened == ["up", "down"] * 2
+    assert not any(thread.name == "nbws-client" for thread in threading.enumerate())
+
+
+def test_an_app_on_the_loop_of_a_blocking_client_stays_for_one_that_awaits() -> None:
+    app = chat(App())
+
+    async def visit() -> None:
+        blocking = await asyncio.to_thread(lambda: app.client(sync=True).connect("/chat/a"))
+        async with app.client().ws("/chat/a") as visitor:
+            await asyncio.to_thread(blocking.close)
+            assert "x" in await visitor.ask(text="x")
+            assert app.visits.loop is not asyncio.get_running_loop()
+        assert app.visits.loop is None
+
+    talk(visit())
+
+
+def test_one_blocking_client_may_be_used_by_several_threads_from_the_start() -> None:
+    app = App()
+    app.get("/")(lambda: P("x"))
+    happened = noted_life(app)
+    client = app.client(sync=True)
+    with ThreadPoolExecutor(4) as pool, client:
+        answers = list(pool.map(lambda _: client.get("/").status_code, range(8)))
+    assert answers == [200] * 8
+    assert happened == ["up", "down"]
+
+
+def test_a_client_that_nobody_closed_ends_with_its_loop() -> None:
+    app = chat(App())
+    happened = noted_life(app)
+    left: list[Any] = []
+
+    async def forget() -> None:
+        left.append(await app.client().connect("/chat/a"))
+
+    async def visit() -> None:
+        async with app.client().ws("/chat/a") as visitor:
+            assert "x" in await visitor.ask(text="x")
+            await left[0].close()  # late, and no business of this visit's
+            assert "y" in await visitor.ask(text="y")
+
+    talk(forget())
+    assert happened == ["up", "down"]
+    talk(visit())
+    assert happened == ["up", "down"] * 2
+    assert app.connections == ()
+
+
+def test_a_loop_that_was_closed_with_all_that_it_ran_takes_its_visit_along() -> None:
+    app = chat(App())
+    ticked: list[asyncio.AbstractEventLoop] = []
+    app.task(every=0.001)(lambda: ticked.append(asyncio.get_running_loop()))
+
+    async def visit() -> None:
+        async with app.client().ws("/chat/b") as visitor:
+            assert "x" in await visitor.ask(text="x")
+            await until(lambda: ticked[-1] is asyncio.get_running_loop())
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(app.client().connect("/chat/a"))
+    loop.close()
+    talk(visit())
 
 
 def test_an_app_that_does_not_start_says_why_and_may_be_mended() -> None:
