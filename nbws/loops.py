@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from nbws.errors import NbwsError
 
-__all__ = ["Loop", "can_be_suspended", "close", "on", "share", "wait", "wait_for_thread"]
+__all__ = ["Loop", "can_be_suspended", "close", "nest", "on", "share", "wait", "wait_for_thread"]
 
 T = TypeVar("T")
 Loop = asyncio.AbstractEventLoop
@@ -95,6 +95,20 @@ def close(loop: Loop) -> None:
         loop.close()
 
 
+def nest(loop: Loop) -> None:
+    """Make *loop* able to be run while it runs. Raises NbwsError where that is not possible."""
+    try:
+        import nest_asyncio2
+    except ImportError:
+        raise NbwsError(
+            "this waits in a cell for a handler that runs on the same loop; pip install nest-asyncio2, or await it"
+        ) from None
+    try:
+        nest_asyncio2.apply(loop)
+    except ValueError:  # it is not one of asyncio's own
+        raise NbwsError(f"this waits for what runs on the same loop, a {type(loop).__name__}; await it") from None
+
+
 def wait_for_thread(thread: Any, seconds: float) -> None:
     """Wait until *thread* has ended, *seconds* at the most."""
     own = _own_shared_loop()
@@ -117,11 +131,5 @@ def _own_shared_loop() -> Loop | None:
         return None
     if loop not in _shared:
         return None
-    try:
-        import nest_asyncio2
-    except ImportError:
-        raise NbwsError(
-            "this waits in a cell for a handler that runs on the same loop; pip install nest-asyncio2, or await it"
-        ) from None
-    nest_asyncio2.apply(loop)
+    nest(loop)
     return loop

@@ -6,7 +6,8 @@
 
 It speaks ASGI with the app. Where the app is served, its handlers run where they always do, on the server's loop; else
 on the loop of whoever waits for the client, or for the blocking twin on a loop in a thread of its own. What starts and
-stops with a server (startup functions, tasks) then starts and stops with the client.
+stops with a server (startup functions, tasks) then starts and stops with the client. A server that starts meanwhile
+takes over: it closes the websockets of clients with 1012, as one that stops does, and from then on they talk to it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
+from nbws.connection import CloseCode
 from nbws.errors import NbwsError
 from nbws.visits import Host, Line, Served, Stay
 
@@ -131,6 +133,8 @@ class Client:
             return Visitor(self._app, line, path, stay.leave)
         if said["type"] == "error":
             raise said["error"]
+        if line.cut_by is not None:
+            raise Closed(CloseCode.RESTART, line.cut_by)
         raise Closed(said.get("status", 403), "the app refused the handshake")
 
     # -- requests
@@ -222,7 +226,7 @@ class Client:
             "state": {},
             **kind,
         }
-        return Line(stay, scope)
+        return stay.line(scope)
 
     def _keep_cookies(self, headers: Iterable[tuple[str, str]]) -> None:
         """Take the cookies that *headers* of an answer set, as a browser does."""
