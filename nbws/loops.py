@@ -73,13 +73,18 @@ def can_be_suspended() -> bool:
 def wait(loop: Loop, work: Coroutine[Any, Any, T]) -> T:
     """What *work* gives or raises, run on *loop*, for a caller that does not await.
 
-    The caller is in another thread, or `can_be_suspended`.
+    The caller is in another thread, or `can_be_suspended`. Interrupted (Ctrl+C), it cancels *work*.
     """
     if can_be_suspended():
         from pyodide.ffi import run_sync
 
         return run_sync(work)  # type: ignore[no-any-return]
-    return _result(asyncio.run_coroutine_threadsafe(work, loop))
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return _result(future)
+    except BaseException:
+        future.cancel()  # else a receive that nobody waits for any more takes the next message
+        raise
 
 
 def close(loop: Loop) -> None:

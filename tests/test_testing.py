@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -581,6 +582,24 @@ with app.client(sync=True).ws("/ws") as visitor:
 """
         assert ">blocking<" in kernel.check("sync", blocking).stdout
         kernel.check("sync again", 'with app.client(sync=True).ws("/ws") as visitor: visitor.ask(text="x")')
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="there Ctrl+C does not interrupt a wait for a lock")
+def test_a_receive_that_was_interrupted_takes_no_later_message() -> None:
+    app = chat(App())
+    with app.client(sync=True).ws("/chat/a") as visitor:
+
+        def interrupt() -> None:
+            asyncio.run(until(lambda: visitor._visitor._line.from_app._waiting))
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+        interrupting = threading.Thread(target=interrupt)
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            visitor.receive()
+        interrupting.join()
+        assert "x" in visitor.ask(text="x")
+    assert app.connections == ()
 
 
 # -- servers that come and go
