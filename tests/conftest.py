@@ -14,8 +14,8 @@ from kinds import KINDS, choose
 from lab import Browser, CellSource, LabServer, Notebook, OpenNotebook, Viewport, find_chromium, write_nb
 
 
-# Of module scope, as is `lab` with it: while playwright's sync API runs, asyncio.run() fails in the
-# main thread, so a browser must end before the next module's tests begin.
+# Of module scope: while playwright's sync API runs, asyncio.run() fails in the main thread, so a browser
+# must end before the next module's tests begin.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A Chromium. A module that uses it cannot call asyncio.run() in its main thread."""
@@ -28,7 +28,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
     """A JupyterLab on an empty directory."""
     with LabServer(tmp_path_factory.mktemp("lab")) as server:
@@ -61,9 +61,19 @@ def notebook_in_lab(browser: Browser, lab: LabServer) -> Iterator[OpenNotebook]:
 @pytest.fixture(params=KINDS, scope="module")
 def kind(request: pytest.FixtureRequest) -> Iterator[str]:
     """Whose websockets are served; a test that asks for it runs with each."""
+    yield from served_by(request.param)
+
+
+@pytest.fixture(params=["picows", "uvicorn"], scope="module")
+def parser(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Who parses: `kind` without the one that goes from one to the other, where there are few messages."""
+    yield from served_by(request.param)
+
+
+def served_by(kind: str) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
-        choose(request.param, patch)
-        yield request.param
+        choose(kind, patch)
+        yield kind
 
 
 def new_path(root: Path) -> Path:

@@ -18,7 +18,7 @@ from nbws.connection import Connection, Membership, tell_all
 from nbws.handlers import Key
 from nbws.outbox import Outbox
 
-pytestmark = pytest.mark.usefixtures("kind")
+pytestmark = pytest.mark.usefixtures("parser")
 
 
 def test_a_send_from_an_async_handler_arrives_awaited_or_dropped() -> None:

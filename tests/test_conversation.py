@@ -29,7 +29,7 @@ from nbws.common import P
 from nbws.outbox import Overflow
 from nbws.session_cookie import SessionCookies
 
-pytestmark = pytest.mark.usefixtures("kind")
+pytestmark = pytest.mark.usefixtures("parser")
 
 
 @pytest.fixture(autouse=True)
