@@ -16,7 +16,7 @@ from functools import partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from nbws.asgi import INJECTED, AsgiApp, Beforeware, Threads
+from nbws.asgi import INJECTED, AsgiApp, Beforeware, Serving, Threads
 from nbws.binding import RESERVED, Bound, compile_handler
 from nbws.connection import CloseCode, Connection, Membership, Sent, offer_all, tell_all
 from nbws.defining import Defining, full_name
@@ -57,7 +57,8 @@ if TYPE_CHECKING:
     from nbws.notebook.inspector import Inspector
     from nbws.notebook.preview import InPage, Preview, Previews
     from nbws.server import Server
-    from nbws.testing import BlockingClient, Client, Visits
+    from nbws.testing import BlockingClient, Client
+    from nbws.visits import Visits
     from nbws.watchdog import Blocked
 
 __all__ = ["App"]
@@ -189,6 +190,8 @@ class App(Defining):
         if self._is_in_page:
             self._start()
             return
+        if self._visits is not None:
+            self._visits.make_way()
         server = self._new_server()
         self._server, self._last_port = server, server.port
         self._print_link(" (Ctrl+C stops it)")
@@ -422,15 +425,30 @@ class App(Defining):
     def visits(self) -> Visits:
         """The clients of `client()` while nobody serves the app."""
         if self._visits is None:
-            from nbws.testing import Visits
+            from nbws.visits import Visits
 
             self._visits = Visits(self)
         return self._visits
 
     @property
+    def serving(self) -> Serving | None:
+        """The server that it runs under, whose ever that is; None where it is not served."""
+        return self._asgi.serving
+
+    @property
     def serving_loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop that handlers run on; None where the app is not served."""
-        return self._server.loop if self._server is not None and self._server.is_running else None
+        return self.serving.loop if self.serving is not None else None
+
+    async def take_over(self) -> None:
+        """A server starts: end the visit of clients that have done without."""
+        if self._visits is not None:
+            await self._visits.end()
+
+    def dismiss_clients(self) -> None:
+        """The server stops: tell clients that reach it through no port, of whom it does not know."""
+        if self._visits is not None:
+            self._visits.dismiss()
 
     # -- what the ASGI side asks
 
@@ -765,6 +783,8 @@ class App(Defining):
             raise NbwsError(
                 "this Python has no threads and no ports, so it cannot serve; talk to the app by app.client()"
             )
+        if self._visits is not None and not self.is_running:
+            self._visits.make_way()
         with self._start_lock:  # not the table's: what starts may define, from the server's thread
             if not self.is_running:
                 self._starting = self._publisher.table_to_be
@@ -799,7 +819,7 @@ class App(Defining):
 
     def _begin_to_stop(self) -> None:
         self.feed.close()
-        self._asgi.conversations.begin_to_stop()
+        self._asgi.begin_to_stop()
 
     def _preferred_port(self, options: Options) -> tuple[int, bool]:
         """(port, whether it must be that one)."""

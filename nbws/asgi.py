@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import contextvars
 import inspect
 import re
 import weakref
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from types import CodeType
@@ -36,7 +39,7 @@ from nbws.feed import Event, Feed
 from nbws.gate import Gate, refuse_websocket
 from nbws.handlers import WEBSOCKET, Entry, HandlerTable, HttpHandler, Key
 from nbws.html import ft
-from nbws.loops import on
+from nbws.loops import Loop, on
 from nbws.messages import Message as Fields
 from nbws.options import Options
 from nbws.outbox import Outbox
@@ -55,10 +58,16 @@ from nbws.transcript import Log
 from nbws.urls import query_of, without
 from nbws.watchdog import Blocked, Watchdog
 
-__all__ = ["INJECTED", "AsgiApp", "Beforeware", "Threads"]
+__all__ = ["INJECTED", "VISIT", "AsgiApp", "Beforeware", "Serving", "Threads", "inside"]
 
 INJECTED: dict[type, str] = {Connection: "ws", WebSocket: "ws", Request: "request", HTTPConnection: "request"}
 """Types that stand for a reserved name in a handler's signature."""
+
+VISIT = "nbws.visit"
+"""In the scope of a lifespan that is no server's: what it is of, which gives way to a server."""
+
+inside: contextvars.ContextVar[object] = contextvars.ContextVar("nbws_inside", default=None)
+"""The `Serving`, or what stands in a scope as VISIT, whose startup, shutdown or task the calling code is."""
 
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _FEED_PATH = "/_nbws/feed"
@@ -77,6 +86,16 @@ class Beforeware:
 
     def __init__(self, f: Callable[..., Any], skip: Iterable[str] = ()) -> None:
         self.f, self.skip = f, tuple(skip)
+
+
+@dataclass(eq=False)
+class Serving:
+    """A server that the app runs under, from the beginning of its startup to the end of its shutdown."""
+
+    loop: Loop
+    has_started: concurrent.futures.Future[None] = field(default_factory=concurrent.futures.Future)  #: or failed to
+    has_ended: concurrent.futures.Future[None] = field(default_factory=concurrent.futures.Future)
+    is_ending: bool = False
 
 
 class Threads:
@@ -127,6 +146,8 @@ class AppDesk(Desk, Protocol):
     def on_problem(self, connection: Connection, problem: str) -> None: ...
     def is_authors(self, code: CodeType) -> bool: ...
     def tell_of_blocked(self, blocked: Blocked) -> None: ...
+    async def take_over(self) -> None: ...
+    def dismiss_clients(self) -> None: ...
 
 
 class AsgiApp:
@@ -142,6 +163,8 @@ class AsgiApp:
         self._cookies = SessionCookies(desk)
         self.conversations = Conversations()
         self.startup_error: BaseException | None = None
+        self.serving: Serving | None = None  #: None while there is no server, or one that tells nothing
+        self._lives: Scope | None = None  # the lifespan that was started last
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -359,25 +382,59 @@ class AsgiApp:
 
     # -- startup and shutdown
 
+    def begin_to_stop(self) -> None:
+        """The server stops. What comes from now on, it does not take any more."""
+        if self.serving is not None:
+            self.serving.is_ending = True
+            self._desk.dismiss_clients()
+        self.conversations.begin_to_stop()
+
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         self.startup_error = None
+        if VISIT in scope:
+            inside.set(scope[VISIT])
+            await self._live(None, scope, receive, send)
+            return
+        serving = self.serving = Serving(asyncio.get_running_loop())
+        inside.set(serving)
+        try:
+            await self._live(serving, scope, receive, send)
+        finally:
+            if self.serving is serving:
+                self.serving = None
+            serving.has_ended.set_result(None)
+            if not serving.has_started.done():
+                serving.has_started.set_result(None)
+
+    async def _live(self, serving: Serving | None, scope: Scope, receive: Receive, send: Send) -> None:
         async with contextlib.AsyncExitStack() as stack:
             try:
-                await self._start_up(stack)
-            except BaseException as exc:
-                self.startup_error = exc
-                await send({"type": "lifespan.startup.failed", "message": described(exc)})
-                return
-            await send({"type": "lifespan.startup.complete"})
-            try:
-                await receive()
-                await stack.aclose()
-            except asyncio.CancelledError:
-                return  # forced to stop: a second Ctrl+C
-            except Exception as exc:
-                await send({"type": "lifespan.shutdown.failed", "message": described(exc)})
-                return
+                try:
+                    if serving is not None:
+                        await self._desk.take_over()
+                    self._lives = scope
+                    await self._start_up(stack)
+                except BaseException as exc:
+                    self.startup_error = exc
+                    await send({"type": "lifespan.startup.failed", "message": described(exc)})
+                    return
+                if serving is not None:
+                    serving.has_started.set_result(None)
+                await send({"type": "lifespan.startup.complete"})
+                try:
+                    await receive()
+                    if serving is not None:
+                        self.begin_to_stop()
+                    await stack.aclose()
+                except asyncio.CancelledError:
+                    return  # forced to stop: a second Ctrl+C
+                except Exception as exc:
+                    await send({"type": "lifespan.shutdown.failed", "message": described(exc)})
+                    return
+            finally:
+                if serving is None and self._lives is not scope:
+                    stack.pop_all()  # a visit whose loop did not run when it was to give way: all is another's now
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _start_up(self, stack: contextlib.AsyncExitStack) -> None:

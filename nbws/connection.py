@@ -34,6 +34,7 @@ __all__ = [
     "CLEAN",
     "KEEP",
     "SOCKET",
+    "STOPPING",
     "STRAIGHT",
     "USE",
     "CloseCode",
@@ -42,6 +43,7 @@ __all__ = [
     "Sent",
     "Sink",
     "Socket",
+    "Stopping",
     "current_connection",
 ]
 
@@ -58,6 +60,9 @@ USE = "nbws.use"
 
 KEEP = "nbws.keep"
 """In a scope: what to await at the end of a websocket that the app has returned from, so that its session is stored."""
+
+STOPPING = "nbws.stopping"
+"""In a scope, maybe: the `Stopping` of who speaks ASGI with the app, and has no `Socket`."""
 
 CLEAN = "nbws.clean"
 """In a scope, maybe: what takes credentials out of each text that comes, where `receive` does not see it."""
@@ -87,12 +92,17 @@ Sink = Callable[[str | bytes], bool]
 """Takes one message, and says whether there is room for another."""
 
 
-class Socket(Protocol):
+class Stopping(Protocol):
+    """What ASGI does not tell of a server that stops. On the loop only."""
+
+    on_shutdown: Callable[[Callable[[], None]], None] | None
+    """Called when the server stops, with what closes it with 1012, to be called soon; None closes it at once."""
+
+
+class Socket(Stopping, Protocol):
     """What ASGI does not tell of a socket, or takes longer to tell. On the loop only."""
 
     lost: Latch  #: set when it has ended, also where nothing is read from it
-    on_shutdown: Callable[[Callable[[], None]], None] | None
-    """Called when the server stops, with what closes it with 1012, to be called soon; None closes it at once."""
 
     def abort(self) -> None:
         """End it at once, with what it has not sent yet. Callable when it has ended, too."""

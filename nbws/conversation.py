@@ -10,7 +10,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from nbws.connection import CLEAN, KEEP, SOCKET, STRAIGHT, USE, CloseCode, Connection, Sink, Socket
+from nbws.connection import (
+    CLEAN,
+    KEEP,
+    SOCKET,
+    STOPPING,
+    STRAIGHT,
+    USE,
+    CloseCode,
+    Connection,
+    Sink,
+    Socket,
+    Stopping,
+)
 from nbws.dispatch import Desk, Worker
 from nbws.latch import Latch
 from nbws.resume import Report, SentLog, answer, greeting, new_key
@@ -208,7 +220,14 @@ class Conversation:
             self._is_free.set()
             return
         if socket is None:
-            await self._talk_on(turn, receive, send, None, first)
+            stopping: Stopping | None = scope.get(STOPPING)
+            if stopping is not None:
+                stopping.on_shutdown = self._begin_to_end
+            try:
+                await self._talk_on(turn, receive, send, None, first)
+            finally:
+                if stopping is not None:
+                    stopping.on_shutdown = None
             return
         socket.on_shutdown = self._begin_to_end
         if not scope.get(STRAIGHT, False):

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from nbws.errors import NbwsError
 
-__all__ = ["Loop", "can_be_suspended", "on", "share", "wait", "wait_for_thread"]
+__all__ = ["Loop", "can_be_suspended", "close", "nest", "on", "share", "wait", "wait_for_thread"]
 
 T = TypeVar("T")
 Loop = asyncio.AbstractEventLoop
@@ -73,13 +73,45 @@ def can_be_suspended() -> bool:
 def wait(loop: Loop, work: Coroutine[Any, Any, T]) -> T:
     """What *work* gives or raises, run on *loop*, for a caller that does not await.
 
-    The caller is in another thread, or `can_be_suspended`.
+    The caller is in another thread, or `can_be_suspended`. Interrupted (Ctrl+C), it cancels *work*.
     """
     if can_be_suspended():
         from pyodide.ffi import run_sync
 
         return run_sync(work)  # type: ignore[no-any-return]
-    return _result(asyncio.run_coroutine_threadsafe(work, loop))
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return _result(future)
+    except BaseException:
+        future.cancel()  # else a receive that nobody waits for any more takes the next message
+        raise
+
+
+def close(loop: Loop) -> None:
+    """Cancel what *loop* still has to run, give that a second for its last steps, and close it. In its own thread."""
+    try:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=1))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+def nest(loop: Loop) -> None:
+    """Make *loop* able to be run while it runs. Raises NbwsError where that is not possible."""
+    try:
+        import nest_asyncio2
+    except ImportError:
+        raise NbwsError(
+            "this waits in a cell for a handler that runs on the same loop; pip install nest-asyncio2, or await it"
+        ) from None
+    try:
+        nest_asyncio2.apply(loop)
+    except ValueError:  # it is not one of asyncio's own
+        raise NbwsError(f"this waits for what runs on the same loop, a {type(loop).__name__}; await it") from None
 
 
 def wait_for_thread(thread: Any, seconds: float) -> None:
@@ -104,11 +136,5 @@ def _own_shared_loop() -> Loop | None:
         return None
     if loop not in _shared:
         return None
-    try:
-        import nest_asyncio2
-    except ImportError:
-        raise NbwsError(
-            "this waits in a cell for a handler that runs on the same loop; pip install nest-asyncio2, or await it"
-        ) from None
-    nest_asyncio2.apply(loop)
+    nest(loop)
     return loop

@@ -23,7 +23,7 @@ from nbws.door import http_door
 from nbws.errors import PortTakenError, ServerStartError, described
 from nbws.haste import Haste
 from nbws.limits import Limits
-from nbws.loops import wait_for_thread
+from nbws.loops import close, wait_for_thread
 from nbws.sockets import noting, websocket_class
 
 __all__ = ["Server", "bind"]
@@ -156,6 +156,7 @@ class Server:
         self.loop: asyncio.AbstractEventLoop | None = None  #: None before it serves, and in `block`
         self._haste: Haste | None = None
         _serving.add(self)
+        self._has_left: threading.Event | None = None  # set when `block` has ended; None in a thread of its own
         self._thread = threading.Thread(target=self._run, name=f"nbws-server-{self.port}", daemon=True)
 
     def start(self) -> None:
@@ -184,7 +185,8 @@ class Server:
         return False
 
     def block(self) -> None:
-        """Serve in this thread, the main one, until Ctrl+C or SIGTERM. Raises ServerStartError."""
+        """Serve in this thread, the main one, until Ctrl+C, SIGTERM or `stop`. Raises ServerStartError."""
+        self._thread, self._has_left = threading.current_thread(), threading.Event()
         try:
             self._uvicorn.run(sockets=[self._sock])
         except KeyboardInterrupt:
@@ -193,6 +195,8 @@ class Server:
             cause = self._startup_error()
             what = described(cause) if cause is not None else "no reason is known"
             raise ServerStartError(f"the server did not start: {what}") from cause
+        finally:
+            self._has_left.set()
 
     @property
     def is_running(self) -> bool:
@@ -207,7 +211,11 @@ class Server:
         """Refuse new connections, let handlers in flight send their replies, close with 1012. Returns within 6 s."""
         atexit.unregister(self.stop)
         self._uvicorn.should_exit = True
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is self._thread:
+            return
+        if self._has_left is not None:
+            self._has_left.wait(self._limits.finish_seconds + 1)
+        else:
             wait_for_thread(self._thread, self._limits.finish_seconds + 1)
 
     def let_go(self) -> None:
@@ -237,16 +245,4 @@ class Server:
             self._failure = exc
         finally:
             haste.end()
-            try:
-                _cancel_all(loop)
-                loop.run_until_complete(loop.shutdown_asyncgens())
-            finally:
-                loop.close()
-
-
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=1))
+            close(loop)

@@ -41,6 +41,7 @@ class Tasks:
     def start(self) -> None:
         """Begin to run what is live, on the running loop."""
         self._loop = asyncio.get_running_loop()
+        self._running.clear()  # a loop that was closed at once has left there what it will not run again
         self._hold_against_table()
 
     async def stop(self) -> None:

@@ -6,25 +6,23 @@
 
 It speaks ASGI with the app. Where the app is served, its handlers run where they always do, on the server's loop; else
 on the loop of whoever waits for the client, or for the blocking twin on a loop in a thread of its own. What starts and
-stops with a server (startup functions, tasks) then starts and stops with the client.
+stops with a server (startup functions, tasks) then starts and stops with the client. A server that starts meanwhile
+takes over: it closes the websockets of clients with 1012, as one that stops does, and from then on they talk to it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import json
-import threading
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
+from nbws.connection import CloseCode
 from nbws.errors import NbwsError
-from nbws.loops import can_be_suspended, wait
-from nbws.runs import has_threads
+from nbws.visits import Host, Line, Served, Stay
 
 __all__ = [
     "HOST",
@@ -34,14 +32,10 @@ __all__ = [
     "Client",
     "Closed",
     "Fragment",
-    "Line",
     "Visitor",
-    "Visits",
 ]
 
 T = TypeVar("T")
-
-Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 HOST = "testserver"  #: the gate knows by it that no socket is in between
 _SECONDS = 5.0
@@ -90,137 +84,13 @@ class Answer:
         return f"<{self.status_code} {self.url}: {len(self.content)} bytes>"
 
 
-class Failed(Protocol):
-    """An error of a handler."""
-
-    @property
-    def title(self) -> str: ...
-
-
-class Served(Protocol):
-    """What a client needs of an app."""
-
-    @property
-    def serving_loop(self) -> asyncio.AbstractEventLoop | None: ...
-    @property
-    def visits(self) -> Visits: ...
-    @property
-    def token(self) -> str | None: ...
-    @property
-    def errors(self) -> Sequence[Failed]: ...
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
-
-
-class _Mailbox:
-    """What one side has said and the other has not taken. Each side may be on any loop, or none."""
-
-    def __init__(self) -> None:
-        self._items: deque[Any] = deque()
-        self._lock = threading.Lock()
-        self._waiting: list[concurrent.futures.Future[None]] = []
-
-    def put(self, item: Any) -> None:
-        with self._lock:
-            self._items.append(item)
-            waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if not each.cancelled():
-                each.set_result(None)
-
-    def _take(self) -> tuple[Any, concurrent.futures.Future[None] | None]:
-        """(the next item, None), or what tells that there is one."""
-        with self._lock:
-            if self._items:
-                return self._items.popleft(), None
-            arrival: concurrent.futures.Future[None] = concurrent.futures.Future()
-            self._waiting.append(arrival)
-            return None, arrival
-
-    async def get(self, seconds: float | None = None) -> Any:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds if seconds is not None else None
-        while True:
-            item, arrival = self._take()
-            if arrival is None:
-                return item
-            await asyncio.wait_for(asyncio.wrap_future(arrival), end - loop.time() if end is not None else None)
-
-
-class Line:
-    """One conversation with the app: a request, or a websocket. Both mailboxes hold ASGI's messages.
-
-    The app has done with it when it says `{"type": "end"}`, or `{"type": "error", "error": ...}`.
-    """
-
-    def __init__(self, app: Asgi, scope: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
-        self.from_app, self.to_app = _Mailbox(), _Mailbox()
-        self._ended = asyncio.run_coroutine_threadsafe(self._run(app, dict(scope)), loop)
-
-    async def _run(self, app: Asgi, scope: dict[str, Any]) -> None:
-        async def send(message: Any) -> None:
-            self.from_app.put(message)
-
-        try:
-            await app(scope, self.to_app.get, send)
-        except BaseException as exc:
-            self.from_app.put({"type": "error", "error": exc})
-            if not isinstance(exc, Exception):
-                raise
-        else:
-            self.from_app.put({"type": "end"})
-
-    async def ended(self) -> None:
-        await asyncio.wrap_future(self._ended)
-
-
-class Visits:
-    """The clients of one app that nobody serves: it starts with the first of them and stops with the last."""
-
-    def __init__(self, app: Asgi) -> None:
-        self._app = app
-        self._count = 0
-        self._lifespan: Line | None = None
-        self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self.loop: asyncio.AbstractEventLoop | None = None  #: that the app runs on; None while there are none
-
-    async def begin(self) -> asyncio.AbstractEventLoop:
-        """One more. Gives the loop that the app runs on. Raises NbwsError where the app does not start."""
-        self._count += 1
-        if self.loop is not None:
-            await asyncio.wrap_future(self._started)
-            return self.loop
-        self.loop = asyncio.get_running_loop()
-        self._lifespan = Line(self._app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, self.loop)
-        self._lifespan.to_app.put({"type": "lifespan.startup"})
-        said = await self._lifespan.from_app.get()
-        if said["type"] != "lifespan.startup.complete":
-            failed = NbwsError(f"the app did not start: {said.get('message') or said.get('error')}")
-            self._count, self.loop = 0, None
-            self._started.set_exception(failed)
-            self._started = concurrent.futures.Future()
-            raise failed
-        self._started.set_result(None)
-        return self.loop
-
-    async def end(self) -> None:
-        """One less."""
-        self._count -= 1
-        if self._count or self._lifespan is None:
-            return
-        self._lifespan.to_app.put({"type": "lifespan.shutdown"})
-        await self._lifespan.ended()
-        self._lifespan, self.loop, self._started = None, None, concurrent.futures.Future()
-
-
 class Client:
     """One browser: its requests and websockets have the same cookies. `async with client:` is one visit of an app."""
 
     def __init__(self, app: Served, credentials: Mapping[str, str]) -> None:
         self._app = app
         self._cookies = dict(credentials)
-        self._entered = 0
-        self._is_visit = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stays: list[Stay] = []  # one for each time that it was entered
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -228,21 +98,11 @@ class Client:
         return dict(self._cookies)
 
     async def __aenter__(self) -> Client:
-        self._entered += 1
-        if self._entered == 1:
-            try:
-                served_by = self._app.serving_loop
-                self._is_visit = served_by is None
-                self._loop = served_by or await self._app.visits.begin()
-            except BaseException:
-                self._entered = 0
-                raise
+        self._stays.append(await self._app.visits.join())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._entered -= 1
-        if self._entered == 0 and self._is_visit:
-            await self._app.visits.end()
+        await self._stays.pop().leave()
 
     # -- websockets
 
@@ -257,22 +117,24 @@ class Client:
 
     async def connect(self, path: str, *, headers: Mapping[str, str] | None = None) -> Visitor:
         """A websocket at *path* that stays until its `close()`, as from cell to cell. Raises Closed like `ws`."""
-        await self.__aenter__()
+        stay = await self._app.visits.join()
         try:
-            return await self._accepted(path, headers)
+            return await self._accepted(stay, path, headers)
         except BaseException:
-            await self.__aexit__()
+            await stay.leave()
             raise
 
-    async def _accepted(self, path: str, headers: Mapping[str, str] | None) -> Visitor:
-        line = self._line(path, {"type": "websocket", "scheme": "ws", "subprotocols": []}, headers or {})
+    async def _accepted(self, stay: Stay, path: str, headers: Mapping[str, str] | None) -> Visitor:
+        line = self._line(stay, path, {"type": "websocket", "scheme": "ws", "subprotocols": []}, headers or {})
         line.to_app.put({"type": "websocket.connect"})
         said = await line.from_app.get(_SECONDS)
         if said["type"] == "websocket.accept":
             self._keep_cookies(_text(said.get("headers", ())))
-            return Visitor(self._app, line, path, self.__aexit__)
+            return Visitor(self._app, line, path, stay.leave)
         if said["type"] == "error":
             raise said["error"]
+        if line.cut_by is not None:
+            raise Closed(CloseCode.RESTART, line.cut_by)
         raise Closed(said.get("status", 403), "the app refused the handshake")
 
     # -- requests
@@ -313,9 +175,9 @@ class Client:
         What it raises in the app is answered as for a browser, and is in `app.errors`.
         """
         body, kind = _body(fields, json)
-        async with self:
+        async with self._app.visits.stay() as stay:
             for _ in range(_REDIRECTS):
-                answer = await self._exchange(method, path, body, {**kind, **(headers or {})})
+                answer = await self._exchange(stay, method, path, body, {**kind, **(headers or {})})
                 target = answer.headers.get("location")
                 if not follow or target is None or answer.status_code not in (301, 302, 303, 307, 308):
                     return answer
@@ -324,9 +186,9 @@ class Client:
                 path = _below_host(urljoin(f"http://{HOST}{path}", target))
         raise NbwsError(f"{path} redirects without end")
 
-    async def _exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def _exchange(self, stay: Stay, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         headers = {"accept": "text/html, */*", **headers, **({"content-length": str(len(body))} if body else {})}
-        line = self._line(path, {"type": "http", "scheme": "http", "method": method}, headers)
+        line = self._line(stay, path, {"type": "http", "scheme": "http", "method": method}, headers)
         line.to_app.put({"type": "http.request", "body": body, "more_body": False})
         status, content = 0, b""
         found: list[tuple[str, str]] = []
@@ -343,14 +205,10 @@ class Client:
         line.to_app.put({"type": "http.disconnect"})
         return Answer(status, found, content, path)
 
-    def _line(self, path: str, kind: Mapping[str, Any], headers: Mapping[str, str]) -> Line:
-        """A conversation with the app at *path*, for who speaks ASGI themselves. *kind* goes into its scope.
-
-        Only while the client is on a visit: inside of `async with client`.
-        """
+    def _line(self, stay: Stay, path: str, kind: Mapping[str, Any], headers: Mapping[str, str]) -> Line:
+        """A conversation with the app at *path*. *kind* goes into its scope."""
         if not path.startswith("/"):
             raise ValueError(f"{path!r} is no path; it starts with '/'")
-        assert self._loop is not None
         address = urlsplit(path)
         cookie = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
         sent = {"host": HOST, "user-agent": "nbws client", **headers, **({"cookie": cookie} if cookie else {})}
@@ -368,7 +226,7 @@ class Client:
             "state": {},
             **kind,
         }
-        return Line(self._app, scope, self._loop)
+        return stay.line(scope)
 
     def _keep_cookies(self, headers: Iterable[tuple[str, str]]) -> None:
         """Take the cookies that *headers* of an answer set, as a browser does."""
@@ -452,11 +310,12 @@ class Visitor:
         """Close, and wait until the app has done with the connection, its `disconn` included."""
         self._line.to_app.put({"type": "websocket.disconnect", "code": code, "reason": ""})
         self._closed = self._closed or Closed(code)
-        with contextlib.suppress(Exception):
+        try:
             await self._line.ended()
-        on_close, self._on_close = self._on_close, None
-        if on_close is not None:
-            await on_close()
+        finally:
+            on_close, self._on_close = self._on_close, None
+            if on_close is not None:
+                await on_close()
 
 
 class BlockingClient:
@@ -464,22 +323,27 @@ class BlockingClient:
 
     def __init__(self, client: Client, app: Served) -> None:
         self._client, self._app = client, app
-        self._host: _Host | None = None
-        self._visits = 0
+        self._hosts: list[Host] = []  # one for each time that it was entered
 
     def __enter__(self) -> BlockingClient:
-        self._visits += 1
-        if self._visits == 1:
-            self._host = _Host(self._app.serving_loop or self._app.visits.loop)
-            self._host.wait(self._client.__aenter__())
+        self._hosts.append(self._entered(self._client.__aenter__)[0])
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._visits -= 1
-        if self._visits == 0 and self._host is not None:
-            self._host.wait(self._client.__aexit__())
-            self._host.end()
-            self._host = None
+        host = self._hosts.pop()
+        try:
+            host.wait(self._client.__aexit__())
+        finally:
+            host.release()
+
+    def _entered(self, enter: Callable[[], Coroutine[Any, Any, T]]) -> tuple[Host, T]:
+        """What *enter* gives, and the host that waits for it, to be released in the end."""
+        host = self._app.visits.host()
+        try:
+            return host, host.wait(enter())
+        except BaseException:
+            host.release()
+            raise
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -497,15 +361,8 @@ class BlockingClient:
 
     def connect(self, path: str, *, headers: Mapping[str, str] | None = None) -> BlockingVisitor:
         """A websocket at *path* that stays until its `close()`, as from cell to cell. Raises Closed like `ws`."""
-        self.__enter__()
-        assert self._host is not None
-        try:
-            return BlockingVisitor(
-                self._host.wait(self._client.connect(path, headers=headers)), self._host, self.__exit__
-            )
-        except BaseException:
-            self.__exit__()
-            raise
+        host, visitor = self._entered(lambda: self._client.connect(path, headers=headers))
+        return BlockingVisitor(visitor, host)
 
     def get(self, path: str, **options: Any) -> Answer:
         """`Client.get`, with its options."""
@@ -520,17 +377,17 @@ class BlockingClient:
         return self._wait(lambda: self._client.request(method, path, *fields, **options))
 
     def _wait(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        with self:
-            assert self._host is not None
-            return self._host.wait(work())
+        host, result = self._entered(work)
+        host.release()
+        return result
 
 
 class BlockingVisitor:
     """One websocket of a blocking client. `for fragment in visitor` goes on until the app closes it."""
 
-    def __init__(self, visitor: Visitor, host: _Host, on_close: Callable[[], None]) -> None:
+    def __init__(self, visitor: Visitor, host: Host) -> None:
         self._visitor, self._host = visitor, host
-        self._on_close: Callable[[], None] | None = on_close
+        self._is_closed = False
 
     def send(self, **fields: Any) -> None:
         """`Visitor.send`: what htmx sends for a form with these *fields*."""
@@ -561,46 +418,11 @@ class BlockingVisitor:
 
     def close(self, code: int = 1000) -> None:
         """Close, and return when the app has done with the connection, its `disconn` included."""
-        if self._on_close is not None:
-            self._host.wait(self._visitor.close(code))
-            on_close, self._on_close = self._on_close, None
-            on_close()
-
-
-class _Host:
-    """The loop that a blocking client works on: the server's, or one in a thread of its own."""
-
-    def __init__(self, serving: asyncio.AbstractEventLoop | None) -> None:
-        self._thread: threading.Thread | None = None
-        if serving is not None:
-            self._loop = serving
+        if self._is_closed:
             return
-        running = _running_loop()
-        if running is not None and not has_threads():
-            self._loop = running
-            return
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="nbws-client", daemon=True)
-        self._thread.start()
-
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        if _running_loop() is self._loop and not can_be_suspended():
-            work.close()
-            raise NbwsError("a blocking client cannot wait for the loop that it is called on; await app.client()'s")
-        return wait(self._loop, work)
-
-    def end(self) -> None:
-        if self._thread is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+        self._host.wait(self._visitor.close(code))
+        self._is_closed = True
+        self._host.release()
 
 
 def _text(headers: Any) -> list[tuple[str, str]]:

@@ -42,9 +42,10 @@ LINKS = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "_ext" / "links.py"
 # What other modules ask of these two; an author has no use for them. A new public name is described, or listed here.
 APPS_OWN = set(
     """
-admit become bound_before check_run forget hear hook in_thread inspect is_authors loop_for mention_restart on_problem
-panel_key point_at policy recorded_messages redacted replay report retire retry roll_back run_begins run_ends
-secret_key serving_loop shown_paths startup_table tell_of_blocked visits works
+admit become bound_before check_run dismiss_clients forget hear hook in_thread inspect is_authors loop_for
+mention_restart on_problem panel_key point_at policy recorded_messages redacted replay report retire retry
+roll_back run_begins run_ends secret_key serving serving_loop shown_paths startup_table take_over tell_of_blocked
+visits works
 """.split()
 )
 CONNECTIONS_OWN = set(

@@ -536,3 +536,26 @@ def test_a_forked_child_holds_no_socket_of_the_server_nor_do_its_children() -> N
         app.stop()
 
     talk(visit())
+
+
+def test_an_app_that_blocks_a_thread_is_known_to_run_and_stopped_from_another() -> None:
+    app = App(port=0)
+    is_up, life = threading.Event(), list[str]()
+    app.on_event("startup")(lambda: life.append("up"))
+    app.on_event("shutdown")(lambda: life.append("down"))
+    app.task(is_up.set)
+
+    @app.get("/")
+    async def where() -> str:
+        return threading.current_thread().name
+
+    blocked = threading.Thread(target=app.run, name="blocked")
+    blocked.start()
+    assert is_up.wait(5)
+    assert app.is_running
+    app.start()  # it serves already
+    assert "blocked" in app.client(sync=True).get("/").text
+    assert life == ["up"]
+    app.stop()
+    blocked.join(5)
+    assert (blocked.is_alive(), app.is_running, life) == (False, False, ["up", "down"])

@@ -21,7 +21,8 @@ from urllib.parse import urljoin, urlsplit
 from nbws.app import App
 from nbws.errors import described
 from nbws.page import notice
-from nbws.testing import HOST, Client, Line
+from nbws.testing import HOST, Client
+from nbws.visits import Line
 
 __all__ = ["Clients"]
 
@@ -36,8 +37,10 @@ _STREAMS = 64  #: feeds of one app; nothing here is short of connections
 class _Browser(Client):
     """The browser of a frame, which speaks ASGI itself."""
 
-    open_line = Client._line
     take_cookies = Client._keep_cookies
+
+    def open_line(self, path: str, kind: Mapping[str, Any], headers: Mapping[str, str]) -> Line:
+        return self._line(self._stays[-1], path, kind, headers)
 
 
 class Clients:
