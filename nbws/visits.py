@@ -26,11 +26,7 @@ __all__ = ["Host", "Line", "Served", "Stay", "Visits"]
 T = TypeVar("T")
 
 _LOOK_SECONDS = 1.0  #: between two looks whether what is waited for can still come: nobody tells that a loop is closed
-
-
 _PATIENCE_SECONDS = 15.0  #: for who starts or stops elsewhere; a server waits longer for its own startup
-
-
 _TAKEN_OVER = "the app has a server now; connect again"
 
 
