@@ -36,6 +36,7 @@ _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 _MESSAGES = (_TEXT, _BINARY)
 
 _BUFFER_BYTES = 2048  #: that picows reads into at first, of which it keeps 256 for itself; less it does not take
+_SHORT = 1500  #: bytes that it takes without a larger one
 _LONG = 16 * 1024  #: bytes of a message after which a new buffer is taken, as picows' own never shrinks
 _SPARE = 16  #: parsers that a server keeps while no frame is half there; more of them are made where there are such
 
@@ -122,15 +123,15 @@ class _Reader(WSListener):
         self.get_buffer(-1)[: len(_REQUEST)] = _REQUEST
         self.buffer_updated(len(_REQUEST))
         self.transport: WSTransport = self.parser.transport
+        self.room = self.get_buffer(-1)  # where the next frame goes while none is half there
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if self.socket is not None:
-            self.socket.take(frame)
+        self.socket.take(frame)  # type: ignore[union-attr]
 
     def end(self) -> None:
         """Be nobody's; else its two halves would keep each other until the collector comes."""
         self.socket = None
-        del self.parser, self.get_buffer, self.buffer_updated, self.transport
+        del self.parser, self.get_buffer, self.buffer_updated, self.transport, self.room
 
 
 _spares: weakref.WeakKeyDictionary[Any, list[_Reader]] = weakref.WeakKeyDictionary()
@@ -203,8 +204,19 @@ class PicowsSocket(UvicornSocket):
         if not self._has_frames:
             super().parse(data)
             return
-        at, end = 0, len(data)
+        at, end, spare = 0, len(data), self._spare
         self._is_at_rest = False
+        if end < _SHORT and self._reader is None and spare:
+            reader = spare.pop()
+            reader.socket, self._reader = self, reader
+            reader.room[:end] = data
+            reader.buffer_updated(end)
+            if self._is_at_rest and not self._handed and self._reader is reader:  # of messages alone, with no error
+                reader.socket = self._reader = None
+                spare.append(reader)
+                return
+            at = end
+            self._have_parsed(reader)
         while at < end and self._has_frames:
             reader = self._reader
             if reader is None:
@@ -219,13 +231,19 @@ class PicowsSocket(UvicornSocket):
                 buffer[:size] = data[at : at + size]
             reader.buffer_updated(size)
             at += size
-            if self._handed:
-                self._have_handled()
-            if reader.transport.is_close_frame_sent:
-                self._fail(reader)
+            if not self._have_parsed(reader):
                 return
-            if self._is_at_rest:
-                self._give_back()
+
+    def _have_parsed(self, reader: _Reader) -> bool:
+        """Handle what has been put aside meanwhile. Whether the connection goes on."""
+        if self._handed:
+            self._have_handled()
+        if self._reader is reader and reader.transport.is_close_frame_sent:
+            self._fail(reader)
+            return False
+        if self._is_at_rest:
+            self._give_back()
+        return True
 
     def _give_back(self) -> None:
         """Do without a parser, until there is a frame again."""
@@ -234,7 +252,7 @@ class PicowsSocket(UvicornSocket):
             return
         is_clean = self._is_at_rest and not reader.is_grown and reader.transport.close_handshake is None
         if is_clean and len(self._spare) < _SPARE:
-            reader.socket = None
+            reader.socket, reader.room = None, reader.get_buffer(-1)
             self._spare.append(reader)
         else:
             reader.end()
