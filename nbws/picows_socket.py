@@ -218,10 +218,8 @@ class PicowsSocket(UvicornSocket):
             at = end
             self._have_parsed(reader)
         while at < end and self._has_frames:
-            reader = self._reader
-            if reader is None:
-                reader = self._spare.pop() if self._spare else _Reader(self.config.ws_max_size)
-                reader.socket, self._reader = self, reader
+            reader = self._reader or (spare.pop() if spare else _Reader(self.config.ws_max_size))
+            reader.socket, self._reader = self, reader
             buffer = reader.get_buffer(-1)
             size = len(buffer)
             if at == 0 and end <= size:
