@@ -21,7 +21,7 @@ def measure(quick: bool = False) -> Report:
     one = rounds(PEERS, "echo", 1, messages // 4, count)
     cpu = {peer: least(figures, "cpu") for peer, figures in many.items()}
     p50 = {peer: least(figures, "p50") for peer, figures in one.items()}
-    scale = _scale((1, 50) if quick else (1, 10, 50, 200, 1000, 2000), messages, 1 if quick else 2)
+    scale = _scale((1, 50) if quick else (1, 10, 50, 200, 1000, 2000), messages, 1 if quick else 4)
     if not quick:
         lines = {peer: [(n, figures[peer]) for n, figures in scale.items()] for peer in SCALED}
         plot.write("message-cost", "µs of CPU for a message", "connections", lines)
