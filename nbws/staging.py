@@ -148,7 +148,7 @@ def claim(definition: Definition, before: Definition | None) -> None:
     own += [bound.fn for bound in (getattr(target, "message", None), getattr(target, "bound", None)) if bound]
     followed = [ref for each in old.values() if (ref := _reference(each)) is not None]
     for each in old.values():  # who follows those follows these, be it after a while
-        followed += _followers(each)
+        followed += _followers(each) or ()
     followers = tuple({id(each): ref for ref in followed if (each := ref()) is not None}.values())
     for subject in map(_subject, own):
         ref = _reference(subject, partial(_forget_claim, id(subject)))
@@ -156,14 +156,10 @@ def claim(definition: Definition, before: Definition | None) -> None:
             _claims[id(subject)] = (ref, followers)
 
 
-def _followers(subject: Any) -> tuple[weakref.ref[Any], ...]:
-    """The hooks that follow *subject*; none where nobody was given it."""
-    return _claims[id(subject)][1] if _is_claimed(subject) else ()
-
-
-def _is_claimed(subject: Any) -> bool:
-    found = _claims.get(id(subject))
-    return found is not None and found[0]() is subject
+def _followers(subject: Any) -> tuple[weakref.ref[Any], ...] | None:
+    """The hooks that follow *subject*; None where no definition was given it."""
+    ref, followers = _claims.get(id(subject), (None, None))
+    return followers if ref is not None and ref() is subject else None
 
 
 def _forget_claim(number: int, _: Any) -> None:
@@ -189,9 +185,8 @@ def _reference(thing: Any, gone: Callable[[Any], Any] | None = None) -> weakref.
 def _is_anothers(fn: Any, hook: Hook) -> bool:
     """Whether *fn* was given to another definition, which did not share *hook* with this one before."""
     own, subject = _subject(hook.bound.fn), _subject(fn)
-    if subject is own or not _is_claimed(subject):
-        return False
-    return not any(follower() is own for follower in _followers(subject))
+    followers = _followers(subject)
+    return subject is not own and followers is not None and not any(follower() is own for follower in followers)
 
 
 def ws_definition(key: Key, handler: WsHandler) -> Definition:
