@@ -19,7 +19,6 @@ from nbws.connection import (
     USE,
     CloseCode,
     Connection,
-    Sink,
     Socket,
     Stopping,
 )
@@ -107,6 +106,28 @@ class Conversations:
 class Conversation:
     """One connection with its worker. *resumable* says whether its client is able to come back after a cut."""
 
+    __slots__ = (
+        "_clean",
+        "_desk",
+        "_ending",
+        "_has_ended",
+        "_is_free",
+        "_is_over",
+        "_known",
+        "_log",
+        "_loop",
+        "_reading",
+        "_received",
+        "_turn",
+        "_waiting",
+        "_woken",
+        "_work",
+        "_worker",
+        "connection",
+        "key",
+        "waiting_since",
+    )
+
     def __init__(
         self,
         desk: ConversationDesk,
@@ -122,7 +143,9 @@ class Conversation:
         self._worker = Worker(desk, connection, query)
         self._work = self._worker.start()
         self._loop = asyncio.get_running_loop()
-        self._received = 0  # frames of the client, over all sockets
+        self._log: SentLog | None = None  # where the client is able to resume
+        self._received = 0  # frames of such a client, over all sockets
+        self._clean: Callable[[str], str] | None = None  # takes credentials out of what comes past ASGI
         self._turn = 0  # of the socket that is served; one that comes later takes over
         self._reading: asyncio.Task[bool] | None = None  # the socket that is served
         self._waiting: asyncio.Task[None] | None = None  # for the client
@@ -134,7 +157,7 @@ class Conversation:
         self._has_ended = Latch()
         if resumable:
             limits = desk.limits
-            connection.sent = SentLog(
+            connection.sent = self._log = SentLog(
                 frames=limits.resume_messages, size=limits.resume_bytes, seconds=limits.resume_seconds
             )
             connection.on_closing = self._woken.set
@@ -235,23 +258,25 @@ class Conversation:
         elif self._desk.limits.messages_per_second is not None:
             await self._talk_on(turn, receive, send, socket, first, pushes=True)
         else:
-            sink = self._sink(scope)
-            socket.follow(self._talk_straight(turn, socket, first, sink, scope.get(KEEP)))
+            socket.follow(self._talk_straight(turn, socket, first, scope))
 
     async def _talk_straight(
         self,
         turn: int,
         socket: Socket,
         first: Sequence[str | bytes],
-        sink: Sink,
-        keep: Callable[[], Awaitable[None]] | None,
+        scope: Any,
     ) -> None:
         """Talk past ASGI, when the app has returned already."""
         if turn != self._turn:  # another socket has come while it did
             self._is_free.set()
             return
+        keep: Callable[[], Awaitable[None]] | None = scope.get(KEEP)
+        self._worker.uses(scope.get("session"), scope.get(USE))
         self._worker.inbox.on_room = socket.go_on
-        socket.deliver_to(sink)
+        self._clean = scope.get(CLEAN)
+        is_plain = self._log is None and self._clean is None
+        socket.deliver_to(self._worker.take if is_plain else self._take_straight)
         try:
             await self._talk_on(turn, socket.receive, socket.send, socket, first, pushes=True)
         finally:
@@ -363,27 +388,19 @@ class Conversation:
                 self._worker.inbox.put(frame)
         return was_cut
 
-    def _sink(self, scope: Any) -> Sink:
-        """The same for what comes straight from the socket, one frame at a time."""
-        connection, log, inbox = self.connection, self.connection.sent, self._worker.inbox
-        handle_now = self._worker.handle_now
-        clean, use, session = scope.get(CLEAN), scope.get(USE), scope.get("session")
-
-        def take(frame: str | bytes) -> bool:
-            if log is not None and self._takes_report(frame, log):
-                return True
-            if connection.is_ending:
-                return True
-            if session and use is not None:  # one that holds nothing has nothing to lose
-                use()
-            if clean is not None and isinstance(frame, str):
-                frame = clean(frame)
-            if not handle_now(frame):
-                inbox.put(frame)
+    def _take_straight(self, frame: str | bytes) -> bool:
+        """The same with one frame that comes straight from the socket. Whether there is room for another."""
+        log = self._log
+        if log is not None and self._takes_report(frame, log):
+            return True
+        if self.connection.is_ending:
+            return True
+        if self._clean is not None and isinstance(frame, str):
+            frame = self._clean(frame)
+        has_room = self._worker.take(frame)
+        if log is not None:
             self._received += 1
-            return not inbox.is_full
-
-        return take
+        return has_room
 
     def _takes_report(self, frame: str | bytes, log: SentLog) -> bool:
         """Whether *frame* is for nbws and not for a handler: what its client has received. It is taken note of then."""

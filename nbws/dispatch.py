@@ -43,6 +43,7 @@ from nbws.urls import query_of
 
 __all__ = ["Desk", "HandlerError", "Worker", "replay", "run_handler"]
 
+_tasks: Any = asyncio.tasks  # in which nest_asyncio puts others in the place of what is there
 _IN_A_ROW = 8  # messages of one connection, before the others have their turn
 _CONTENT = frozenset((type(None), str, Tag, tuple, list))  # types of what a handler returns that can be sent as it is
 _AT_ONCE = 32  # messages of one connection that are handled as they come, before its task has its turn
@@ -111,6 +112,38 @@ class Desk(Protocol):
 class Worker:
     """Runs what happens on one connection: `conn`, each message, `disconn`. Made and used on the connection's loop."""
 
+    __slots__ = (
+        "_at_once",
+        "_call_of_none",
+        "_calls",
+        "_connection",
+        "_context",
+        "_copies_state",
+        "_desk",
+        "_ends",
+        "_handler",
+        "_inbox",
+        "_is_at_home",
+        "_is_immediate",
+        "_is_stopped",
+        "_looked_up_in",
+        "_looks",
+        "_loop",
+        "_max_depth",
+        "_pace",
+        "_query",
+        "_records",
+        "_seen",
+        "_session",
+        "_shared",
+        "_skips_call",
+        "_task",
+        "_unread",
+        "_use",
+        "_version",
+        "_waits_for_endpoint",
+    )
+
     def __init__(self, desk: Desk, connection: Connection, query: Mapping[str, list[str]]) -> None:
         self._desk = desk
         self._connection = connection
@@ -137,6 +170,8 @@ class Worker:
         self._task: asyncio.Task[None]
         self._context = contextvars.copy_context()
         self._call_of_none = Call(connection, connection.app, connection.path_params, query, NOTHING)
+        self._session: Any = None
+        self._use: Callable[[], None] | None = None
         self._shared = getattr(connection.session, "shared", None)  # among workers, by a store
         self._loop = asyncio.get_running_loop()
         connection.on_new_version = self._look
@@ -145,8 +180,6 @@ class Worker:
     def start(self) -> asyncio.Task[None]:
         """Begin; the task is done when `disconn` has run."""
         run, name = self.run(), f"nbws {self._connection.id}"
-        tasks: Any = asyncio.tasks  # where nest_asyncio has put others in the place of these
-        self._enter, self._leave, self._in_context = tasks._enter_task, tasks._leave_task, self._context.run
         if sys.version_info >= (3, 11):
             self._task = asyncio.create_task(run, name=name, context=self._context)
         else:
@@ -161,30 +194,45 @@ class Worker:
         await self._inbox.room()
         self._inbox.put(frame)
 
-    def handle_now(self, frame: str | bytes) -> bool:
-        """Handle *frame* in this very step. False where it has to go into the inbox, and nothing has happened then.
+    def uses(self, session: Any, use: Callable[[], None] | None) -> None:
+        """Call *use* for each message that it takes from now on, where *session* holds something that can be lost."""
+        self._session, self._use = (session, use) if use is not None else (None, None)
 
-        To its handler everything is as in the task: the current one, and the context.
+    def take(self, frame: str | bytes) -> bool:
+        """Handle *frame* at once, or put it into the inbox. Whether there is room for another.
+
+        To a handler that is called at once everything is as in the task: the current one, and the context. Nothing is
+        taken any more while the server stops.
         """
+        # Of many connections each object that is looked at here comes from memory and not from a cache.
+        if self._connection.is_ending:
+            return True
+        if self._session:
+            self._use()  # type: ignore[misc]
+        inbox = self._inbox
         if (
-            not self._is_immediate
-            or self._inbox.taker is None
-            or self._looked_up_in is not self._desk.table.stamp
-            or type(frame) is not str
-            or self._at_once == _AT_ONCE
+            self._is_immediate
+            and inbox.is_awaited
+            and self._looked_up_in is self._desk.table.stamp
+            and type(frame) is str
+            and self._at_once != _AT_ONCE
         ):
-            return False
-        loop, task = self._loop, self._task
-        try:
-            self._enter(loop, task)
-        except RuntimeError:  # another task hands on what has come
-            return False
-        try:
-            return self._in_context(self._step, frame)
-        finally:
-            self._leave(loop, task)
+            loop, task = self._loop, self._task
+            try:
+                _tasks._enter_task(loop, task)
+            except RuntimeError:  # another task hands on what has come
+                pass
+            else:
+                try:
+                    if self._context.run(self._step, frame):
+                        return True
+                finally:
+                    _tasks._leave_task(loop, task)
+        inbox.put(frame)
+        return not inbox.is_full
 
     def _step(self, frame: str) -> bool:
+        """Call the handler with *frame*. False where it is for the task to do, and nothing has happened then."""
         handler, version, connection = self._handler, self._version, self._connection
         try:
             args = handler.message.quick(frame, self._call_of_none, self._max_depth)  # type: ignore[misc]

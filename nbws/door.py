@@ -295,13 +295,40 @@ def http_door(limits: Limits) -> type[asyncio.Protocol]:
 class WebsocketDoor(WebSocketsSansIOProtocol):
     """uvicorn's websocket protocol, which takes frames by the slice and so leaves the loop to the other clients."""
 
+    # With uvicorn's own, as far as they are used here. A dict of more than 30 attributes takes 1.6 KB, and each call of
+    # a method looks into it first.
+    __slots__ = (
+        "_following",
+        "_has_failed",
+        "_has_turns",
+        "_is_held",
+        "_unfed",
+        "app",
+        "close_sent",
+        "close_timer",
+        "config",
+        "conn",
+        "disconnected",
+        "frames",
+        "handshake_complete",
+        "handshake_initiated",
+        "initial_response",
+        "logger",
+        "loop",
+        "queue",
+        "read_paused",
+        "scope",
+        "transport",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.logger = self.conn.logger = _log
         self.conn.debug = False
         if self.config.ws_per_message_deflate:
             self.conn.available_extensions = [Deflate()]
-        self._unfed = bytearray()  # what has come and was not parsed yet; while there is some, nothing more is read
+        # What has come and was not parsed yet; while there is some, nothing more is read.
+        self._unfed: bytearray | None = None
         self._is_held = self._has_turns = self._has_failed = False
         self._following: Coroutine[Any, Any, None] | None = None
 
@@ -348,6 +375,7 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
         elif not self._unfed and len(data) <= _AT_ONCE and self.handshake_complete:
             self.parse(data)
         else:
+            self._unfed = self._unfed or bytearray()
             self._unfed += data
             self._parse_on()
             if self._unfed and not self.transport.is_closing():
@@ -378,15 +406,17 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
     def feed(self) -> bool:
         """Parse a slice. Whether there is more to parse, until a message has to be taken up first."""
         goes_on = self.handshake_complete and not self.read_paused
-        if goes_on and not self.transport.is_closing():
+        if goes_on and self._unfed and not self.transport.is_closing():
             piece = bytes(self._unfed[:_SLICE])
             del self._unfed[:_SLICE]
             self.parse(piece)
         if self.transport.is_closing() or self._has_failed:
-            self._unfed.clear()
-        elif self._is_held and not self._unfed and not self.read_paused:
-            self._is_held = False
-            self.transport.resume_reading()
+            self._unfed = None
+        elif not self._unfed:
+            self._unfed = None
+            if self._is_held and not self.read_paused:
+                self._is_held = False
+                self.transport.resume_reading()
         self._has_turns = goes_on and bool(self._unfed) and not self.read_paused
         return self._has_turns
 

@@ -27,9 +27,10 @@ class Inbox:
         "_most",
         "_most_bytes",
         "_room",
+        "_taker",
+        "is_awaited",
         "is_full",
         "on_room",
-        "taker",
     )
 
     def __init__(self, most: int, most_bytes: int) -> None:
@@ -38,7 +39,8 @@ class Inbox:
         self._most, self._most_bytes = most, most_bytes
         self._bytes = 0
         self.is_full = False
-        self.taker: asyncio.Future[None] | None = None  #: of who waits for the next one, and was not woken yet
+        self.is_awaited = False  #: whether somebody waits for the next one, and was not woken yet
+        self._taker: asyncio.Future[None] | None = None  # then
         self._room: Latch | None = None  # made where somebody waits for that
         self.on_room: Callable[[], None] | None = None
 
@@ -50,7 +52,7 @@ class Inbox:
         self._bytes += len(frame)
         if len(self._items) >= self._most or self._bytes >= self._most_bytes:
             self.is_full = True
-        if self.taker is not None:
+        if self.is_awaited:
             self.poke()
 
     def mark(self, reached: Latch) -> None:
@@ -85,14 +87,15 @@ class Inbox:
 
     def filled(self) -> asyncio.Future[None]:
         """What to await for something to take, or for a `poke`. One at a time."""
-        self.taker = waiter = self._loop.create_future()
+        self._taker = waiter = self._loop.create_future()
+        self.is_awaited = True
         if self._items:
             self.poke()
         return waiter
 
     def poke(self) -> None:
         """Wake who waits for something to take."""
-        waiter, self.taker = self.taker, None
+        waiter, self._taker, self.is_awaited = self._taker, None, False
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 

@@ -32,6 +32,8 @@ class Outbox:
     `waiting_bytes` counts what was taken and is not `done` as well. Not thread-safe.
     """
 
+    __slots__ = ("_conflates", "_frames", "dropped", "limit", "overflow", "waiting_bytes")
+
     def __init__(self, limit: int, overflow: Overflow = "close") -> None:
         self.limit, self.overflow = limit, overflow
         self._frames: deque[Frame] | _Conflated = _NONE  # conflated from an overflow until nothing waits any more

@@ -36,7 +36,7 @@ _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 _MESSAGES = (_TEXT, _BINARY)
 
 _BUFFER_BYTES = 2048  #: that picows reads into at first, of which it keeps 256 for itself; less it does not take
-_SHORT = 1500  #: bytes that it takes without a larger one
+_AT_ONCE = 1024  #: bytes that it takes without a larger one, and that are parsed whoever else waits
 _LONG = 16 * 1024  #: bytes of a message after which a new buffer is taken, as picows' own never shrinks
 _SPARE = 16  #: parsers that a server keeps while no frame is half there; more of them are made where there are such
 
@@ -162,7 +162,18 @@ class PicowsSocket(UvicornSocket):
     few: ClassVar[int] = 2
     """Answers between two pings for which uvicorn's way to write, which takes longer, is good enough."""
 
-    __slots__ = ("_may_push", "_reader", "_writer")
+    __slots__ = (
+        "_few",
+        "_handed",
+        "_has_frames",
+        "_is_at_rest",
+        "_is_in_pieces",
+        "_is_quiet",
+        "_may_push",
+        "_reader",
+        "_spare",
+        "_writer",
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -173,7 +184,8 @@ class PicowsSocket(UvicornSocket):
         self._has_frames = False  # whether frames go through picows: after the accept, where nothing is compressed
         self._is_quiet = False  # whether nothing was pushed since the last ping of the server
         self._few = 0  # answers since then that were not written by picows
-        self._handed = bytearray()  # frames for uvicorn's protocol, which takes many in less time than each by itself
+        # Frames for uvicorn's protocol, which takes many in less time than each by itself.
+        self._handed: bytearray | None = None
         self._is_in_pieces = False  # whether a message has begun whose last piece has not come
         self._is_at_rest = True  # whether no frame is half there
 
@@ -200,23 +212,27 @@ class PicowsSocket(UvicornSocket):
 
     # -- what comes
 
+    def data_received(self, data: bytes) -> None:
+        spare, size = self._spare, len(data)
+        if size > _AT_ONCE or not spare or self._unfed is not None or self._reader is not None or not self._has_frames:
+            super().data_received(data)
+            return
+        reader = spare.pop()
+        reader.socket, self._reader, self._is_at_rest = self, reader, False
+        reader.room[:size] = data
+        reader.buffer_updated(size)
+        if self._is_at_rest and self._handed is None and self._reader is reader:  # of messages alone, with no error
+            reader.socket = self._reader = None
+            spare.append(reader)
+        else:
+            self._have_parsed(reader)
+
     def parse(self, data: bytes) -> None:
         if not self._has_frames:
             super().parse(data)
             return
         at, end, spare = 0, len(data), self._spare
         self._is_at_rest = False
-        if end < _SHORT and self._reader is None and spare:
-            reader = spare.pop()
-            reader.socket, self._reader = self, reader
-            reader.room[:end] = data
-            reader.buffer_updated(end)
-            if self._is_at_rest and not self._handed and self._reader is reader:  # of messages alone, with no error
-                reader.socket = self._reader = None
-                spare.append(reader)
-                return
-            at = end
-            self._have_parsed(reader)
         while at < end and self._has_frames:
             reader = self._reader or (spare.pop() if spare else _Reader(self.config.ws_max_size))
             reader.socket, self._reader = self, reader
@@ -294,11 +310,12 @@ class PicowsSocket(UvicornSocket):
         opcode = frame.msg_type.value
         if opcode < 0x8:  # no control frame
             self._is_in_pieces = not frame.fin
+        self._handed = self._handed or bytearray()
         self._handed += _written(opcode, bool(frame.fin), frame.get_payload_as_bytes())
 
     def _have_handled(self) -> None:
-        handed, self._handed = bytes(self._handed), bytearray()
-        super().parse(handed)
+        handed, self._handed = self._handed, None
+        super().parse(bytes(handed or b""))
 
     def _fail(self, reader: _Reader) -> None:
         """picows has found an error, and would say so in a close frame."""
@@ -354,6 +371,7 @@ class PicowsSocket(UvicornSocket):
         self._look()
 
     def handle_parser_exception(self) -> None:
+        self._has_frames = False
         super().handle_parser_exception()
         self._look()
 

@@ -60,6 +60,8 @@ class UvicornSocket(WebsocketDoor):
     hold its socket for ever.
     """
 
+    __slots__ = ("_sink", "lost", "on_shutdown", "request", "response", "writable")
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue: Any = _Events()  # this and the next in a fraction of the memory of asyncio's

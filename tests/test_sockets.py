@@ -455,6 +455,19 @@ def test_the_rest_of_a_message_may_look_like_a_frame_of_its_own(monkeypatch: pyt
     assert come[-1] == rest
 
 
+def test_few_attributes_of_a_socket_are_in_a_dict_which_is_small_then() -> None:
+    app = echo()
+
+    async def visit() -> None:
+        async with websocket(app) as client:
+            await client.socket.send('{"msg": "x"}')
+            await client.hear()
+            assert 0 < len(vars(socket_of(app))) < 30  # from there on Python keeps them in a table of 1.6 KB
+
+    with running(app):
+        talk(visit())
+
+
 def test_a_peer_that_reads_late_gets_all_in_order() -> None:
     app = App(port=0, limits=Limits(outbox_bytes=64 * 1024 * 1024))
 
