@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nbws.asgi import INJECTED, AsgiApp, Beforeware, Serving, Threads
 from nbws.binding import RESERVED, Bound, compile_handler
-from nbws.connection import CloseCode, Connection, Membership, Sent, offer_all, tell_all
+from nbws.connection import Connection, Membership, Sent, offer_all, tell_all
 from nbws.defining import Defining, full_name
 from nbws.dispatch import HandlerError, replay
 from nbws.endpoints import Endpoints
@@ -44,6 +44,7 @@ from nbws.recording import Replay
 from nbws.reporting import Reporter
 from nbws.runs import Identity, Run, development, has_threads
 from nbws.security import Policy, derive_token, new_ticket
+from nbws.sending import CloseCode
 from nbws.speaking import Said, Speaker
 from nbws.state import State
 from nbws.tape import Tape, documentation

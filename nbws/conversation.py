@@ -17,14 +17,12 @@ from nbws.connection import (
     STOPPING,
     STRAIGHT,
     USE,
-    CloseCode,
     Connection,
-    Socket,
-    Stopping,
 )
 from nbws.dispatch import Desk, Worker
 from nbws.latch import Latch
 from nbws.resume import Report, SentLog, answer, greeting, new_key
+from nbws.sending import CloseCode, Socket, Stopping
 
 __all__ = ["OVER_SECONDS", "Conversation", "Conversations", "socket_of"]
 

@@ -26,7 +26,7 @@ import anyio
 
 import nbws.errors
 from nbws.binding import Bound, Call, Kind, binary_refused
-from nbws.connection import CloseCode, Connection, current_connection
+from nbws.connection import Connection, current_connection
 from nbws.errors import BindError, MessageError, NbwsError, described
 from nbws.handlers import Entry, HandlerTable, Hook, Key, Version, WsHandler
 from nbws.hints import hint
@@ -38,6 +38,7 @@ from nbws.loops import Loop, on
 from nbws.messages import NOTHING, Message, parse, redact, redacted_values, without_headers
 from nbws.recording import Recorded, Replayed, Watch, copied, watching
 from nbws.runs import has_threads
+from nbws.sending import CloseCode
 from nbws.speaking import Speaker, speaker
 from nbws.urls import query_of
 

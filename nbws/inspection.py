@@ -7,13 +7,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from nbws.connection import CloseCode, Connection
+from nbws.connection import Connection
 from nbws.dispatch import HandlerError
 from nbws.endpoints import Endpoint, Endpoints
 from nbws.errors import NbwsError
 from nbws.handlers import WEBSOCKET
 from nbws.html import Safe
 from nbws.messages import without_headers
+from nbws.sending import CloseCode
 from nbws.speaking import Said
 from nbws.transcript import RECEIVED, Line, Log
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from websockets.protocol import Protocol, State
 
-from nbws.connection import SOCKET, CloseCode, Sink
+from nbws.connection import SOCKET
 from nbws.door import WebsocketDoor
 from nbws.latch import Latch
+from nbws.sending import CloseCode, Sink
 
 __all__ = ["UvicornSocket", "noting", "websocket_class"]
 

@@ -20,8 +20,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
-from nbws.connection import CloseCode
 from nbws.errors import NbwsError
+from nbws.sending import CloseCode
 from nbws.visits import Host, Line, Served, Stay
 
 __all__ = [

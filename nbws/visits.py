@@ -15,11 +15,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from typing import Any, Protocol, TypeVar
 
 from nbws.asgi import VISIT, Serving, inside
-from nbws.connection import STOPPING, CloseCode
+from nbws.connection import STOPPING
 from nbws.errors import NbwsError, described
 from nbws.limits import Limits
 from nbws.loops import Loop, can_be_suspended, close, nest, wait
 from nbws.runs import has_threads
+from nbws.sending import CloseCode
 
 __all__ = ["Host", "Line", "Served", "Stay", "Visits"]
 
