@@ -21,7 +21,7 @@ def measure(quick: bool = False) -> Report:
     one = rounds(PEERS, "echo", 1, messages // 4, count)
     cpu = {peer: least(figures, "cpu") for peer, figures in many.items()}
     p50 = {peer: least(figures, "p50") for peer, figures in one.items()}
-    scale = _scale((1, 50) if quick else (1, 10, 50, 200, 1000, 2000), messages, 1 if quick else 4)
+    scale = _scale((1, 50) if quick else (1, 10, 50, 200, 1000, 2000), messages, 1 if quick else 6)
     if not quick:
         lines = {peer: [(n, figures[peer]) for n, figures in scale.items()] for peer in SCALED}
         plot.write("message-cost", "µs of CPU for a message", "connections", lines)
@@ -61,8 +61,9 @@ def _row(peer: str, many: list[Figures], one: list[Figures], limit: float) -> tu
 
 def _scale(connections: tuple[int, ...], messages: int, count: int) -> dict[int, dict[str, float]]:
     """Number of connections -> peer -> microseconds of CPU."""
-    found = {}
-    for n in connections:
-        figures = rounds(SCALED, "echo", n, max(5, messages // n), count)
-        found[n] = {peer: least(figures[peer], "cpu") for peer in SCALED}
-    return found
+    found: dict[int, dict[str, list[Figures]]] = {n: {peer: [] for peer in SCALED} for n in connections}
+    for _ in range(count):  # each goes over all numbers, as they are held against each other
+        for n in connections:
+            for peer, figures in rounds(SCALED, "echo", n, max(5, messages // n), 1).items():
+                found[n][peer] += figures
+    return {n: {peer: least(figures, "cpu") for peer, figures in by_peer.items()} for n, by_peer in found.items()}
