@@ -259,7 +259,8 @@ class Connection(Sender):
         if watch is not None and watch.shadow:
             return Sent()
         with self._lock:
-            is_first, self._close = self._close is None, self._close or (code, _cut(reason, _REASON_BYTES))
+            is_first, self._pusher = self._close is None, None
+            self._close = self._close or (code, _cut(reason, _REASON_BYTES))
         self._wake(self._filled)
         if is_first:
             self._close_soon(_CLOSE_SECONDS)

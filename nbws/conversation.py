@@ -333,6 +333,7 @@ class Conversation:
             close()
 
         self.connection.is_ending = True
+        self._worker.refuse()
         self._ending = asyncio.create_task(end(), name=f"nbws {self.connection.id} last answers")
 
     async def _rest(self, turn: int, *, was_cut: bool) -> None:

@@ -162,7 +162,7 @@ class PicowsSocket(UvicornSocket):
     few: ClassVar[int] = 2
     """Answers between two pings for which uvicorn's way to write, which takes longer, is good enough."""
 
-    __slots__ = (
+    __slots__ = (  # with those of its bases that each message looks at: they are side by side here
         "_few",
         "_handed",
         "_has_frames",
@@ -171,8 +171,11 @@ class PicowsSocket(UvicornSocket):
         "_is_quiet",
         "_may_push",
         "_reader",
+        "_sink",
         "_spare",
+        "_unfed",
         "_writer",
+        "close_sent",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -98,6 +98,7 @@ class Sender:
         "_outbox",
         "_pusher",
         "_socket",
+        "_straight",
         "_taken",
         "_taken_at",
         "_thread",
@@ -120,7 +121,8 @@ class Sender:
         self._away_since = 0  # how many frames had been sent when the client was cut off
         self._answer: str | None = None  # to a client that asks whether anybody is there
         self._is_writing = False  # and the server has not taken it yet
-        self._pusher: Socket | None = None  # where nothing waits: what sends at once
+        self._straight: Socket | None = None  # what sends at once, where nobody is between
+        self._pusher: Socket | None = None  # the same, while nothing waits; set under the lock, or to None
         self._held: Frame | None = None  # of the outbox, which could not be sent at once; it comes first
         self._written = 0  # bytes handed to the socket
         self._taken, self._taken_at = 0, 0.0  # how many of them it has passed on, and when that was more than before
@@ -141,7 +143,7 @@ class Sender:
         with self._lock:
             if self._close is not None or self._gone:
                 return False
-            overflows = not self._outbox.put(data, size)
+            overflows, self._pusher = not self._outbox.put(data, size), None
             if overflows:
                 self._drop_all("the client reads too slowly")
         self._note(data)
@@ -157,12 +159,12 @@ class Sender:
 
     def _flush(self) -> None:
         """Send what waits as far as it need not wait, and leave the rest to the writer. On the loop only."""
-        while self._pusher is not None and self._close is None and not (self._gone or self._is_writing or self._held):
+        while self._straight is not None and self._close is None and not (self._gone or self._is_writing or self._held):
             waiting = self._next()
             if waiting is None:
                 return
             data, size = waiting
-            if not self._pusher.push(data):
+            if not self._straight.push(data):
                 self._held = waiting
                 break
             if self.sent is not None:
@@ -183,7 +185,7 @@ class Sender:
     def _push_here(self, data: str | bytes, size: int, encoded: bytes | None = None) -> bool:
         """The same on the connection's loop; *encoded* is *data* too, where that is to be sent to many."""
         pusher = self._pusher
-        if pusher is None or self._outbox.waiting_bytes or self._is_writing or self._close is not None or self._gone:
+        if pusher is None:
             return False
         if not (pusher.push(data) if encoded is None else pusher.push_text(encoded)):
             return False
@@ -202,7 +204,7 @@ class Sender:
         self._close_soon(0)
 
     def _drop_all(self, reason: str) -> None:
-        self._close = self._close or (CloseCode.TRY_LATER, reason)
+        self._close, self._pusher = self._close or (CloseCode.TRY_LATER, reason), None
         self._outbox.clear()
         self._held = None
 
@@ -301,7 +303,8 @@ class Sender:
             for data in first:
                 await self._hand_over(transmit, data, _size(data))
             if is_straight and socket is not None:
-                self._pusher = socket
+                self._straight = socket
+                self._look()
             while True:
                 await self._filled.wait()
                 self._filled.clear()
@@ -325,21 +328,29 @@ class Sender:
                 self._gone = True
             return False
         finally:
-            self._is_writing, self._pusher = False, None
+            self._is_writing, self._straight, self._pusher = False, None, None
             self._filled.set()  # for who takes from the outbox next
             self._drained.set()
 
     async def _hand_over(
         self, transmit: Callable[[dict[str, Any]], Awaitable[None]], data: str | bytes, size: int
     ) -> None:
-        self._is_writing = True
+        self._is_writing, self._pusher = True, None
         await transmit({"type": "websocket.send", "text" if isinstance(data, str) else "bytes": data})
         self._is_writing = False
         self._written += size if size > FRAME_BYTES else len(data)
+        self._look()
+
+    def _look(self) -> None:
+        """Have what is sent next sent at once, where that may be again."""
+        with self._lock:
+            may = not (self._outbox.waiting_bytes or self._is_writing or self._close is not None or self._gone)
+            self._pusher = self._straight if may else None
 
     def _done(self, size: int) -> None:
         with self._lock:
             self._outbox.done(size)
+        self._look()
         if not self.is_above_high_water:
             self._drained.set()
 
@@ -376,7 +387,7 @@ class Sender:
 
     def end(self) -> None:
         """Nothing can be sent any more."""
-        self._gone = True
+        self._gone, self._pusher = True, None
         self._drained.set()
 
     def release(self) -> None:
@@ -406,7 +417,7 @@ class Sender:
         try:
             self._loop.call_soon_threadsafe(act)
         except RuntimeError:  # the loop has been closed, and the connection with it
-            self._gone = True
+            self._gone, self._pusher = True, None
 
 
 def _size(data: str | bytes) -> int:

@@ -61,7 +61,7 @@ class UvicornSocket(WebsocketDoor):
     hold its socket for ever.
     """
 
-    __slots__ = ("_sink", "lost", "on_shutdown", "request", "response", "writable")
+    __slots__ = ("lost", "on_shutdown", "request", "response", "writable")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
