@@ -10,15 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from nbws.connection import (
-    CLEAN,
-    KEEP,
-    SOCKET,
-    STOPPING,
-    STRAIGHT,
-    USE,
-    Connection,
-)
+from nbws.connection import CLEAN, KEEP, SOCKET, STOPPING, STRAIGHT, USE, Connection
 from nbws.dispatch import Desk, Worker
 from nbws.latch import Latch
 from nbws.resume import Report, SentLog, answer, greeting, new_key
