@@ -210,6 +210,7 @@ def test_a_socket_on_which_nothing_comes_through_is_left_for_another_one(browser
     with through_proxy(chat.app) as proxy, shown(browser, "about:blank") as page:
         page.clock.install()
         page.goto(proxy.url)
+        until(lambda: is_connected(chat.app), page)
         chat.say("heard")
         until(lambda: page.locator("#lines li").count(), page)
         proxy.do(lambda proxy: setattr(proxy, "on_link", hold))
