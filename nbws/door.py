@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import SecurityError
 from websockets.frames import Frame
 
 from nbws.deflate import Deflate
@@ -44,6 +45,17 @@ def _is_of_the_app(record: logging.LogRecord) -> bool:
 
 
 _log.addFilter(_is_of_the_app)
+
+
+def _answer(status: int, text: str) -> bytes:
+    """A whole response, after which the connection is closed."""
+    body = text.encode()
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
+        f"content-length: {len(body)}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
+        "connection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def _most_descriptors() -> float:
@@ -240,13 +252,7 @@ class _HttpDoor:
         if self.transport.get_write_buffer_size():  # it does not read, so it would not get this either
             self.transport.abort()
             return
-        body = text.encode()
-        head = (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
-            f"content-length: {len(body)}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
-            "connection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
+        self.transport.write(_answer(status, text))
         # What is closed while the client sends on is reset, and the answer lost with it.
         self.transport.write_eof()
         self._is_refused = True
@@ -368,7 +374,7 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
             super().data_received(data)
             if not self.handshake_initiated:
                 # websockets refuses by itself what is no handshake; uvicorn does not look, and leaves it open.
-                self.transport.write(b"".join(self.conn.data_to_send()))
+                self.transport.write(b"".join(self.conn.data_to_send()) or self._unsaid())
                 self.transport.close()
         elif not self._unfed and len(data) <= _AT_ONCE and self.handshake_complete:
             self.parse(data)
@@ -379,6 +385,13 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
             if self._unfed and not self.transport.is_closing():
                 self._is_held = True
                 self.transport.pause_reading()
+
+    def _unsaid(self) -> bytes:
+        """An answer to what websockets refuses without a word: before 17 headers too long or too many for it, too."""
+        cause = self.conn.handshake_exc.__cause__ if self.conn.handshake_exc is not None else None
+        if isinstance(cause, SecurityError):
+            return _answer(431, "The headers are more than a websocket takes. Send fewer cookies.")
+        return _answer(400, "This is no handshake of a websocket. Ask with GET, by HTTP/1.1.")
 
     def parse(self, data: bytes) -> None:
         """Take up frames, or parts of them, after the handshake."""

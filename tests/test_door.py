@@ -245,6 +245,18 @@ def test_a_handshake_with_more_headers_than_websockets_takes_is_answered_and_clo
         assert talk(visit(*(f"X-{n}: 1" for n in range(200)))).startswith("HTTP/1.1 431 ")
 
 
+def test_a_handshake_that_is_no_get_is_answered_and_closed(parser: str) -> None:
+    app = app_with()
+
+    async def visit() -> str:
+        async with connection(app) as client:
+            await client.send(handshake(app.port, "/ws").replace("GET", "POST", 1))
+            return await client.rest()
+
+    with running(app):
+        assert talk(visit()).startswith("HTTP/1.1 4")
+
+
 NO_REQUESTS = {
     "tls": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + "x" * 100,
     "noise": "\x00\xff\r\n\r\n",
