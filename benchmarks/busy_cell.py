@@ -25,7 +25,7 @@ PHASE_SECONDS = 0.2  #: the machine's own speed stays the same for hardly longer
 
 
 def serve() -> None:
-    """For each line on stdin, JSON [seconds, whether to wait until the last message is forgotten], compute."""
+    """For each line on stdin, JSON whether to wait until the last message is forgotten, compute."""
     from nbws import App
     from nbws.html import TagMaker
 
@@ -39,11 +39,11 @@ def serve() -> None:
     usual = sys.getswitchinterval()
     print(json.dumps(app.port), flush=True)
     for line in sys.stdin:
-        seconds, waits = json.loads(line)
+        waits = json.loads(line)
         _compute(LEAD_SECONDS)  # as a core that was idle is slow at first
         while waits and sys.getswitchinterval() != usual:
             _compute(0.01)
-        print(json.dumps(_compute(seconds)), flush=True)
+        print(json.dumps(_compute(PHASE_SECONDS)), flush=True)
 
 
 def _compute(seconds: float) -> float:
@@ -56,7 +56,7 @@ def _compute(seconds: float) -> float:
 
 
 def talk(port: int) -> None:
-    """For each line on stdin, JSON [seconds, whether to talk], be there, and print how long each round trip took.
+    """For each line on stdin, JSON whether to talk, be there, and print how long each round trip took.
 
     It is there from its answer to the line before that.
     """
@@ -65,8 +65,8 @@ def talk(port: int) -> None:
     for line in sys.stdin:
         with connect(f"ws://127.0.0.1:{port}/ws", compression=None, ping_interval=None) as client:
             print(json.dumps(True), flush=True)
-            seconds, talks = json.loads(line)
-            end, times = time.perf_counter() + seconds, []
+            talks = json.loads(line)
+            end, times = time.perf_counter() + LEAD_SECONDS + PHASE_SECONDS, []
             while talks and (began := time.perf_counter()) < end - EVERY_SECONDS:
                 client.send('{"msg": "bob", "HEADERS": {"HX-Request": "true"}}')
                 client.recv()
@@ -77,21 +77,21 @@ def talk(port: int) -> None:
 
 
 def measure(quick: bool = False) -> Report:
-    servers, rounds, seconds = (1, 4, PHASE_SECONDS) if quick else (4, 16, PHASE_SECONDS)
+    servers, rounds = (1, 4) if quick else (4, 16)
     shares: dict[bool, list[float]] = {False: [], True: []}  # whether the client talks -> of what is done without it
     times: list[float] = []
     for _ in range(servers):
         with _Child(0, "serve") as server:
             port = server.answer()
             with _Child(1, "talk", str(port)) as client:
-                alone = [_computed(server, seconds) for _ in range(2)][1]  # the first one for the machine to get going
+                alone = _computed(server)
                 for talks in (False, True) * rounds:
-                    client.ask([LEAD_SECONDS + seconds, talks])
+                    client.ask(talks)
                     client.answer()
-                    beside = _computed(server, seconds, waits=not talks)
+                    beside = _computed(server, waits=not talks)
                     client.ask(None)
                     times += client.answer()
-                    before, alone = alone, _computed(server, seconds)
+                    before, alone = alone, _computed(server)
                     # Held against what it did right before and after: the machine changes within seconds.
                     shares[talks].append(2 * beside / (before + alone))
     silent, talking = (100 * (1 - statistics.median(shares[talks])) for talks in (False, True))
@@ -114,8 +114,8 @@ def measure(quick: bool = False) -> Report:
     )
 
 
-def _computed(server: _Child, seconds: float, *, waits: bool = True) -> float:
-    server.ask([seconds, waits])
+def _computed(server: _Child, *, waits: bool = True) -> float:
+    server.ask(waits)
     found: float = server.answer()
     return found
 

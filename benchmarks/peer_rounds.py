@@ -63,19 +63,19 @@ def served(peer: str) -> Iterator[tuple[int, int]]:
         process.wait()
 
 
-def measured(peer: str, what: str, connections: int, amount: int, *, again: bool = True) -> Figures:
+def measured(peer: str, what: str, connections: int, amount: int) -> Figures:
     """What peer_client.py finds. A peer that does not end gets one more try: FastHTML stood still once."""
+    try:
+        return _tried(peer, what, connections, amount)
+    except subprocess.TimeoutExpired:
+        print(f"{peer} did not end within {_RUN_SECONDS:g} s", flush=True)
+        return _tried(peer, what, connections, amount)
+
+
+def _tried(peer: str, what: str, connections: int, amount: int) -> Figures:
     with served(peer) as (port, pid):
         command = [python(), str(HERE / "peer_client.py"), *map(str, (port, pid, connections, what, amount))]
-        try:
-            done = subprocess.run([*pinned(1), *command], capture_output=True, text=True, timeout=_RUN_SECONDS)
-        except subprocess.TimeoutExpired:
-            if not again:
-                raise
-            print(f"{peer} did not end within {_RUN_SECONDS:g} s", flush=True)
-            done = None
-    if done is None:
-        return measured(peer, what, connections, amount, again=False)
+        done = subprocess.run([*pinned(1), *command], capture_output=True, text=True, timeout=_RUN_SECONDS)
     if done.returncode:
         raise RuntimeError(f"the clients of {peer} failed:\n{done.stderr[-2000:]}")
     found: Figures = json.loads(done.stdout)

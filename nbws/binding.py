@@ -24,6 +24,7 @@ from nbws.conversion import (
     converter,
     is_list,
     is_model,
+    is_union,
     model_fields,
     plain_type,
     spelled,
@@ -237,7 +238,7 @@ def _from_path(handler: str, name: str, annotation: Any, convert: Converter) -> 
 
 def _without_none(annotation: Any) -> Any:
     """`T` for `T | None`, and any other annotation itself."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    if is_union(annotation):
         members = [a for a in typing.get_args(annotation) if a is not type(None)]
         return members[0] if len(members) == 1 else annotation
     return annotation

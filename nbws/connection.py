@@ -286,11 +286,6 @@ class Connection(Sender):
         return self._membership.rooms.of(self) if self._rooms_left is None else self._rooms_left
 
     @property
-    def is_open(self) -> bool:
-        """Whether something sent now can still reach the client."""
-        return self._close is None and not self._gone
-
-    @property
     def recorded(self) -> tuple[Recorded, ...]:
         """The last messages with what was sent for them, oldest first; () where nothing is recorded."""
         return tuple(self._recorded or ())

@@ -104,7 +104,6 @@ class Conversation:
         "_is_free",
         "_is_over",
         "_known",
-        "_log",
         "_loop",
         "_reading",
         "_received",
@@ -133,8 +132,7 @@ class Conversation:
         self._worker = Worker(desk, connection, query)
         self._work = self._worker.start()
         self._loop = asyncio.get_running_loop()
-        self._log: SentLog | None = None  # where the client is able to resume
-        self._received = 0  # frames of such a client, over all sockets
+        self._received = 0  # frames of a client that is able to resume, over all sockets
         self._clean: Callable[[str], str] | None = None  # takes credentials out of what comes past ASGI
         self._turn = 0  # of the socket that is served; one that comes later takes over
         self._reading: asyncio.Task[bool] | None = None  # the socket that is served
@@ -147,7 +145,7 @@ class Conversation:
         self._has_ended = Latch()
         if resumable:
             limits = desk.limits
-            connection.sent = self._log = SentLog(
+            connection.sent = SentLog(
                 frames=limits.resume_messages, size=limits.resume_bytes, seconds=limits.resume_seconds
             )
             connection.on_closing = self._woken.set
@@ -265,7 +263,7 @@ class Conversation:
         self._worker.uses(scope.get("session"), scope.get(USE))
         self._worker.inbox.on_room = socket.go_on
         self._clean = scope.get(CLEAN)
-        is_plain = self._log is None and self._clean is None
+        is_plain = self.connection.sent is None and self._clean is None
         socket.deliver_to(self._worker.take if is_plain else self._take_straight)
         try:
             await self._talk_on(turn, socket.receive, socket.send, socket, first, pushes=True)
@@ -325,7 +323,6 @@ class Conversation:
             close()
 
         self.connection.is_ending = True
-        self._worker.refuse()
         self._ending = asyncio.create_task(end(), name=f"nbws {self.connection.id} last answers")
 
     async def _rest(self, turn: int, *, was_cut: bool) -> None:
@@ -381,7 +378,7 @@ class Conversation:
 
     def _take_straight(self, frame: str | bytes) -> bool:
         """The same with one frame that comes straight from the socket. Whether there is room for another."""
-        log = self._log
+        log = self.connection.sent
         if log is not None and self._takes_report(frame, log):
             return True
         if self.connection.is_ending:

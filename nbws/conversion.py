@@ -26,6 +26,7 @@ __all__ = [
     "converter",
     "is_list",
     "is_model",
+    "is_union",
     "model_fields",
     "plain_type",
     "spelled",
@@ -74,7 +75,7 @@ def _converter(annotation: Any) -> Converter:
     if annotation in _SCALARS:
         return _SCALARS[annotation]
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (Union, types.UnionType):
+    if is_union(annotation):
         return _union(args)
     if is_list(annotation):
         return _list(annotation)
@@ -101,18 +102,22 @@ def _class_of(annotation: Any) -> Any:
     return typing.get_origin(annotation) or annotation
 
 
+def is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (Union, types.UnionType)
+
+
 def is_list(annotation: Any) -> bool:
     """Whether *annotation* takes repeated fields."""
     annotation = plain_type(annotation)
-    if typing.get_origin(annotation) in (Union, types.UnionType):
+    if is_union(annotation):
         return any(is_list(a) for a in typing.get_args(annotation))
-    return not is_model(annotation) and (typing.get_origin(annotation) or annotation) in _LISTS
+    return not is_model(annotation) and _class_of(annotation) in _LISTS
 
 
 def takes_none(annotation: Any) -> bool:
     """Whether None is a value of it."""
     annotation = plain_type(annotation)
-    if typing.get_origin(annotation) in (Union, types.UnionType):
+    if is_union(annotation):
         return any(takes_none(a) for a in typing.get_args(annotation))
     if typing.get_origin(annotation) is Literal:
         return None in typing.get_args(annotation)
@@ -122,7 +127,7 @@ def takes_none(annotation: Any) -> bool:
 def spelled(annotation: Any) -> str:
     """*annotation* as an author writes it."""
     annotation = plain_type(annotation)
-    if typing.get_origin(annotation) in (Union, types.UnionType):
+    if is_union(annotation):
         return " | ".join(map(spelled, typing.get_args(annotation)))
     if annotation is type(None):
         return "None"

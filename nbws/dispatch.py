@@ -134,7 +134,6 @@ class Worker:
         "_pace",
         "_query",
         "_records",
-        "_refuses",
         "_seen",
         "_session",
         "_shared",
@@ -153,7 +152,6 @@ class Worker:
         self._inbox = Inbox(desk.limits.inbox_messages, desk.limits.inbox_bytes)
         self._skips_call = False
         self._ends = False
-        self._refuses = False
         self._looks = False  # for another version, when nothing else is to be done
         self._is_stopped = False
         self._waits_for_endpoint = True
@@ -197,10 +195,6 @@ class Worker:
         await self._inbox.room()
         self._inbox.put(frame)
 
-    def refuse(self) -> None:
-        """Take nothing any more: the server stops."""
-        self._refuses = True
-
     def uses(self, session: Any, use: Callable[[], None] | None) -> None:
         """Call *use* for each message that it takes from now on, where *session* holds something that can be lost."""
         self._session, self._use = (session, use) if use is not None else (None, None)
@@ -211,7 +205,7 @@ class Worker:
         To a handler that is called at once everything is as in the task: the current one, and the context.
         """
         # Of many connections each object that is looked at here comes from memory and not from a cache.
-        if self._refuses:
+        if self._connection.is_ending:
             return True
         if self._session:
             self._use()  # type: ignore[misc]

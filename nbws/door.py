@@ -26,13 +26,13 @@ from websockets.frames import Frame
 from nbws.deflate import Deflate
 from nbws.limits import Limits
 
-__all__ = ["WebsocketDoor", "http_door"]
+__all__ = ["AT_ONCE", "WebsocketDoor", "http_door"]
 
 _BESIDES = 256  #: connections that are no websockets, or not yet: pages, files, feeds, handshakes
 _DESCRIPTORS_KEPT = 64  #: of the files and sockets that the process may open, left to what else runs in it
 _LINGER_SECONDS = 1.0  #: what a refused client sends is thrown away so long, for it to read the answer
 _SLICE = 2048  #: bytes of one client's frames that are parsed in one go
-_AT_ONCE = 1024  #: bytes of frames that are parsed when they come, whoever waits
+AT_ONCE = 1024  #: bytes of frames that are parsed when they come, whoever waits
 _TURN_SECONDS = 0.002  #: of parsing frames, and
 _TURN_REQUESTS = 8  #: requests that are begun, in one turn of the loop
 
@@ -376,7 +376,7 @@ class WebsocketDoor(WebSocketsSansIOProtocol):
                 # websockets refuses by itself what is no handshake; uvicorn does not look, and leaves it open.
                 self.transport.write(b"".join(self.conn.data_to_send()) or self._unsaid())
                 self.transport.close()
-        elif not self._unfed and len(data) <= _AT_ONCE and self.handshake_complete:
+        elif not self._unfed and len(data) <= AT_ONCE and self.handshake_complete:
             self.parse(data)
         else:
             self._unfed = self._unfed or bytearray()

@@ -180,17 +180,22 @@ def fragment(content: Any) -> Fragment:
     return Fragment("".join(parts), tuple(problems))
 
 
+def swap_of(attrs: Mapping[str, Any]) -> Any:
+    """What an element says itself of how it is swapped out of band, in either spelling; None or "" where nothing."""
+    return attrs.get("hx-swap-oob") or attrs.get("data-hx-swap-oob")
+
+
 def _is_swappable(attrs: Mapping[str, Any]) -> bool:
     id = attrs.get("id")
     if id and id is not True:
         return True
     # Without "style:target" htmx looks for the element's own id, whatever the style (`oobSwap` in htmx 2).
-    own = attrs.get("hx-swap-oob") or attrs.get("data-hx-swap-oob")
+    own = swap_of(attrs)
     return isinstance(own, str) and own.find(":") > 0
 
 
 def _lost(tag: str, attrs: Mapping[str, Any]) -> str:
-    own = attrs.get("hx-swap-oob") or attrs.get("data-hx-swap-oob")
+    own = swap_of(attrs)
     if own and isinstance(own, str):
         own = own.unescape() if isinstance(own, Markup) else own
         style = "outerHTML" if own == "true" else own.strip(":")

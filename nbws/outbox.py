@@ -13,6 +13,8 @@ from functools import lru_cache
 from html.parser import HTMLParser
 from typing import Literal, NamedTuple
 
+from nbws.html import swap_of
+
 __all__ = ["FRAME_BYTES", "Frame", "Outbox", "Overflow", "Target", "targets"]
 
 Overflow = Literal["close", "drop_oldest", "conflate"]
@@ -193,7 +195,7 @@ class _TopLevel(HTMLParser):
             self.only_replaces = False
 
     def _note(self, attributes: dict[str, str | None]) -> None:
-        swap = attributes.get("hx-swap-oob") or attributes.get("data-hx-swap-oob") or "true"
+        swap = swap_of(attributes) or "true"
         id = attributes.get("id")
         if id and swap in _REPLACES:
             self.targets.add(Target(id, _REPLACES[swap]))

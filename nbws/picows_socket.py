@@ -20,6 +20,7 @@ from picows import WSAutoPingStrategy, WSFrame, WSListener, WSMsgType, WSTranspo
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
+from nbws.door import AT_ONCE
 from nbws.sockets import UvicornSocket
 
 __all__ = ["PicowsAtOnce", "PicowsSocket"]
@@ -35,8 +36,7 @@ _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 
 _MESSAGES = (_TEXT, _BINARY)
 
-_BUFFER_BYTES = 2048  #: that picows reads into at first, of which it keeps 256 for itself; less it does not take
-_AT_ONCE = 1024  #: bytes that it takes without a larger one, and that are parsed whoever else waits
+_BUFFER_BYTES = 2048  #: that picows reads into at first, of which it keeps 256 for itself: it has room for AT_ONCE
 _LONG = 16 * 1024  #: bytes of a message after which a new buffer is taken, as picows' own never shrinks
 _SPARE = 16  #: parsers that a server keeps while no frame is half there; more of them are made where there are such
 
@@ -217,7 +217,7 @@ class PicowsSocket(UvicornSocket):
 
     def data_received(self, data: bytes) -> None:
         spare, size = self._spare, len(data)
-        if size > _AT_ONCE or not spare or self._unfed is not None or self._reader is not None or not self._has_frames:
+        if size > AT_ONCE or not spare or self._unfed is not None or self._reader is not None or not self._has_frames:
             super().data_received(data)
             return
         reader = spare.pop()

@@ -133,6 +133,11 @@ class Sender:
         self._filled = Latch()
         self._drained = Latch()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether something sent now can still reach the client."""
+        return self._close is None and not self._gone
+
     def _note(self, data: str | bytes) -> None:
         """Have the log take note of one frame that is sent."""
 
@@ -141,7 +146,7 @@ class Sender:
     def _queue(self, data: str | bytes, size: int) -> bool:
         """Put one frame into the outbox. Whether somebody is to look for it there. From any thread."""
         with self._lock:
-            if self._close is not None or self._gone:
+            if not self.is_open:
                 return False
             overflows, self._pusher = not self._outbox.put(data, size), None
             if overflows:
@@ -159,7 +164,7 @@ class Sender:
 
     def _flush(self) -> None:
         """Send what waits as far as it need not wait, and leave the rest to the writer. On the loop only."""
-        while self._straight is not None and self._close is None and not (self._gone or self._is_writing or self._held):
+        while self._straight is not None and self.is_open and not (self._is_writing or self._held):
             waiting = self._next()
             if waiting is None:
                 return
@@ -259,16 +264,12 @@ class Sender:
         end = self._loop.time() + seconds
         if self._is_left or not self.is_above_high_water:
             await asyncio.sleep(0)
-        while self.is_above_high_water and self._can_drain and self._loop.time() < end:
+        while self.is_above_high_water and self.is_open and not self._is_left and self._loop.time() < end:
             self._drained.clear()
             try:
                 await asyncio.wait_for(self._drained.wait(), end - self._loop.time())
             except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
                 return
-
-    @property
-    def _can_drain(self) -> bool:
-        return self._close is None and not (self._gone or self._is_left)
 
     async def flushed(self) -> None:
         """Wait until the server has taken all that waits, or the client is gone. On the connection's loop only."""
@@ -304,13 +305,16 @@ class Sender:
                 await self._hand_over(transmit, data, _size(data))
             if is_straight and socket is not None:
                 self._straight = socket
-                self._look()
+                with self._lock:
+                    self._look()
             while True:
                 await self._filled.wait()
                 self._filled.clear()
                 if self._answer is not None:
                     said, self._answer = self._answer, None
                     await self._hand_over(transmit, said, len(said))
+                    with self._lock:
+                        self._look()
                 while (waiting := self._next()) is not None:
                     data, size = waiting
                     if self.sent is not None:  # before it is sent: what is cut off in between may have arrived
@@ -339,18 +343,16 @@ class Sender:
         await transmit({"type": "websocket.send", "text" if isinstance(data, str) else "bytes": data})
         self._is_writing = False
         self._written += size if size > FRAME_BYTES else len(data)
-        self._look()
 
     def _look(self) -> None:
-        """Have what is sent next sent at once, where that may be again."""
-        with self._lock:
-            may = not (self._outbox.waiting_bytes or self._is_writing or self._close is not None or self._gone)
-            self._pusher = self._straight if may else None
+        """Have what is sent next sent at once, where that may be again. Under the lock."""
+        may = self.is_open and not (self._outbox.waiting_bytes or self._is_writing)
+        self._pusher = self._straight if may else None
 
     def _done(self, size: int) -> None:
         with self._lock:
             self._outbox.done(size)
-        self._look()
+            self._look()
         if not self.is_above_high_water:
             self._drained.set()
 

@@ -16,6 +16,17 @@ from nbws.common import Div
 pytestmark = pytest.mark.usefixtures("parser")
 
 
+def shouting(left: SimpleQueue[str], **limits: Any) -> App:
+    """An app that tells everybody 100 KB whenever it is told anything, and *left* who has left."""
+    app = App(port=0, limits=Limits(**limits))
+
+    @app.ws("/ws", disconn=lambda ws: left.put(ws.id))
+    async def ws():
+        app.broadcast(Div("x" * 100_000, id="a"))
+
+    return app
+
+
 def test_a_peer_that_vanishes_in_mid_broadcast_does_not_hurt_the_sender() -> None:
     app = App(port=0)
 
@@ -80,12 +91,8 @@ def test_a_peer_that_stops_reading_does_not_hold_up_a_chat_and_overflows_with_10
 
 
 def test_disconn_runs_soon_after_an_overflow_though_the_peer_never_reads_again() -> None:
-    app = App(port=0, limits=Limits(outbox_bytes=200_000, finish_seconds=0.5))
     left: SimpleQueue[str] = SimpleQueue()
-
-    @app.ws("/ws", disconn=lambda ws: left.put(ws.id))
-    async def ws():
-        app.broadcast(Div("x" * 100_000, id="a"))
+    app = shouting(left, outbox_bytes=200_000, finish_seconds=0.5)
 
     async def visit() -> None:
         async with websocket(app) as sender, websocket(app) as slow:
@@ -101,12 +108,8 @@ def test_disconn_runs_soon_after_an_overflow_though_the_peer_never_reads_again()
 
 
 def test_stop_returns_and_disconn_runs_though_a_peer_has_stopped_reading() -> None:
-    app = App(port=0, limits=Limits(finish_seconds=0.5))
     left: SimpleQueue[str] = SimpleQueue()
-
-    @app.ws("/ws", disconn=lambda ws: left.put(ws.id))
-    async def ws():
-        app.broadcast(Div("x" * 100_000, id="a"))
+    app = shouting(left, finish_seconds=0.5)
 
     async def visit() -> None:
         async with websocket(app) as sender, websocket(app) as slow:
